@@ -1,0 +1,79 @@
+"""What engine and program say to each other at every step. Shared by backend, program and drafter.
+
+Legend: T rows of the step, S sequences in it, G layer groups, R rows that give something,
+V vocabulary, D hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Want(IntEnum):
+    """What one row of a batch is to give."""
+
+    NOTHING = 0
+    LOGITS = 1
+    HIDDEN = 2
+    TOKEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions taken once, before a graph is compiled; whoever shows a program shows these."""
+
+    devices: tuple[str, ...] = ("cpu",)
+    rank: int = 0
+    world_size: int = 1
+    communicator: str | None = None  # name of the parallelism capability that made it
+    kv_bytes: int = 256 << 20
+    kv_dtype: str = "f32"  # f32 f16 bf16 q8 (one scale per token and head)
+    block_size: int = 16
+    max_tokens: int = 512  # most rows a step
+    max_sequences: int = 64  # most sequences a step
+    adapter_slots: int = 0
+    adapter_rank: int = 0
+    in_flight: int = 1
+    act: str = "none"  # none, q8:<block>, static
+    rewrites: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSampling:
+    """A sampling chain that a program may run itself: the standard transforms by name, in order."""
+
+    chain: tuple[tuple[str, float], ...] = ()  # ("temperature", 0.8), ("top-k", 40), ...
+    seed: int = 0
+    index: int = 0  # of the output token: the counter of the random stream
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One step's work, flat and ragged. Rows of sequence s are `starts[s]:starts[s + 1]`."""
+
+    tokens_T: NDArray[np.int32]
+    positions_T: NDArray[np.int32]
+    starts_S1: NDArray[np.int32]
+    blocks_G: tuple[tuple[Sequence[int], ...], ...]  # per layer group, per sequence: block ids
+    want_T: NDArray[np.uint8]  # of Want
+    adapters_S: NDArray[np.int32] | None = None  # slot per sequence, -1 for none
+    embeddings_TD: NDArray[np.float32] | None = None  # instead of tokens, for rows whose id is -1
+    previous_T: NDArray[np.int32] | None = None  # token := what row i of the last step sampled
+    sampling_S: tuple[DeviceSampling | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """What the rows gave, each array in the order of the rows that asked for it."""
+
+    logits_RV: NDArray[np.float32] | None = None
+    hidden_RD: NDArray[np.float32] | None = None
+    tokens_R: NDArray[np.int32] | None = None
