@@ -7,6 +7,7 @@ and a `SPEC`. The Protocol is what a plugin author reads, the Spec is what the c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,21 +23,25 @@ class Spec(Generic[T]):
     api: int = 1  # the version served natively
     oldest: int = 1  # the oldest version that `compat.py` still adapts
 
-    def members(self) -> tuple[str, ...]:
-        """The names that an object must have to fulfil the contract."""
-        names: dict[str, None] = {}
-        for base in reversed(self.contract.__mro__):
-            if not getattr(base, "_is_protocol", False) or base.__name__ == "Protocol":
-                continue
+    def unfulfilled(self, candidate: Any) -> str | None:
+        """Why an object does not fulfil the contract, or None where it has all it must."""
+        if candidate is None:
+            return f"it answered nothing where a {self.contract.__name__} was asked for"
+        for name in _members(self.contract):
+            if not hasattr(type(candidate) if name == "__call__" else candidate, name):
+                return (
+                    f"it gave an object of type {type(candidate).__name__}, which lacks "
+                    f"'{name}' of the contract {self.contract.__name__}"
+                )
+        return None
+
+
+@lru_cache(maxsize=64)
+def _members(contract: Any) -> tuple[str, ...]:
+    """The names that an object must have to fulfil a Protocol."""
+    names: dict[str, None] = {}
+    for base in reversed(contract.__mro__):
+        if getattr(base, "_is_protocol", False) and base.__name__ != "Protocol":
             own = [*vars(base), *vars(base).get("__annotations__", ())]
             names |= dict.fromkeys(n for n in own if n == "__call__" or not n.startswith("_"))
-        return tuple(names)
-
-    def lacks(self, candidate: Any) -> tuple[str, ...]:
-        """The contract's names that the candidate does not have; empty where it conforms."""
-        have = type(candidate) if "__call__" in self.members() else candidate
-        return tuple(
-            name
-            for name in self.members()
-            if not hasattr(have if name == "__call__" else candidate, name)
-        )
+    return tuple(names)

@@ -1,0 +1,46 @@
+"""Codes of 1 to 8 bits as a stream: code i of a row lies in bits [i·b, (i+1)·b) of its bytes,
+lowest bit first. Knows nothing of what the codes mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llama_core.model.encodings.base import Array
+
+
+def packed_bytes(columns: int, bits: int) -> int:
+    """The bytes of one row."""
+    return (columns * bits + 7) // 8
+
+
+def pack(codes_NK: Array, bits: int) -> Array:
+    """uint8 codes [N, K] to bytes [N, ceil(K·bits/8)]."""
+    rows, columns = codes_NK.shape
+    codes_NK = np.ascontiguousarray(codes_NK, np.uint8)
+    if bits == 8:
+        return codes_NK
+    per_byte = 8 // bits
+    if 8 % bits == 0 and columns % per_byte == 0:
+        lanes = codes_NK.reshape(rows, -1, per_byte)
+        out = lanes[..., 0].copy()
+        for lane in range(1, per_byte):
+            out |= lanes[..., lane] << np.uint8(lane * bits)
+        return out
+    stream = np.unpackbits(codes_NK[..., None], axis=-1, count=bits, bitorder="little")
+    return np.packbits(stream.reshape(rows, columns * bits), axis=-1, bitorder="little")
+
+
+def unpack(bytes_NB: Array, bits: int, columns: int) -> Array:
+    """Bytes [N, ceil(K·bits/8)] to uint8 codes [N, K]."""
+    rows = bytes_NB.shape[0]
+    if bits == 8:
+        return bytes_NB
+    if 8 % bits == 0:
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        lanes = (bytes_NB[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+        return lanes.reshape(rows, -1)[:, :columns]
+    stream = np.unpackbits(
+        np.ascontiguousarray(bytes_NB), axis=-1, count=columns * bits, bitorder="little"
+    )
+    codes = np.packbits(stream.reshape(rows, columns, bits), axis=-1, bitorder="little")
+    return codes[..., 0]

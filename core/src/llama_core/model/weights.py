@@ -1,0 +1,231 @@
+"""Weights: a lazy mapping from canonical names to tensors, and views of it.
+
+A tensor is its shape, its encoding and its raw parts, memory-mapped where a file holds them, and
+decodes on demand. Views rename, hide, replace or re-encode without touching what they look at.
+This module knows nothing of files: formats make the mappings, everything else only reads them.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from llama_core.errors import LlamaError, did_you_mean
+from llama_core.model.encodings import Encoding, Plain, parse_encoding
+from llama_core.model.encodings.base import Array, EncodingError, FloatArray, Parts, Shape
+
+
+class UnknownTensor(LlamaError, KeyError):
+    """No tensor has this name. Also a KeyError, so that `in` and `get` do what they should."""
+
+    code = "tensor_unknown"
+    __str__ = LlamaError.__str__
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """Encoded numbers. `decode()` gives them in float32; `parts` are the bytes as they lie."""
+
+    shape: Shape
+    encoding: Encoding
+    parts: Parts = field(repr=False)
+
+    def decode(self) -> FloatArray:
+        """The numbers. A fresh array, except that `f32` may be a read-only view of the file."""
+        if self.encoding.name == "f32":
+            data = self.parts["data"].reshape(self.shape)
+            return np.asarray(data, np.float32)
+        return self.encoding.decode(self.parts, self.shape)
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes in memory or in the file, scales and all."""
+        return sum(part.nbytes for part in self.parts.values())
+
+    def granularity(self, axis: int) -> int:
+        """Where it may be cut along an axis: at multiples of this."""
+        return self.encoding.granularity(self.shape, axis)
+
+    def cut(self, axis: int, start: int, stop: int) -> Tensor:
+        """x[start:stop] along one axis, in the same encoding, without decoding where possible."""
+        axis %= len(self.shape)
+        length = self.shape[axis]
+        step = self.granularity(axis)
+        if not 0 <= start <= stop <= length or start % step or (stop % step and stop != length):
+            raise EncodingError(
+                f"cannot cut [{start}:{stop}] of an axis of {length} in '{self.encoding}'",
+                remedy=f"Cut at multiples of {step}, or re-encode first.",
+            )
+        if (start, stop) == (0, length):
+            return self
+        shape = (*self.shape[:axis], stop - start, *self.shape[axis + 1 :])
+        parts = self.encoding.cut(self.parts, self.shape, axis, start, stop)
+        return Tensor(shape, self.encoding, parts)
+
+    def encoded(self, encoding: Encoding | str) -> Tensor:
+        """The same numbers in another encoding, by its reference rounding."""
+        if isinstance(encoding, str):
+            encoding = parse_encoding(encoding)
+        if encoding == self.encoding:
+            return self
+        return Tensor(self.shape, encoding, encoding.encode(self.decode()))
+
+
+def tensor(x: Array) -> Tensor:
+    """An array as it is: floats and integers in the plain encoding of their own type."""
+    kind = _PLAIN.get(x.dtype.name)
+    if kind is None:
+        raise EncodingError(f"no encoding holds numbers of type {x.dtype.name}")
+    return Tensor(x.shape, Plain(kind), {"data": x})
+
+
+_PLAIN = {
+    **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"u{bits}" for bits in (8, 16, 32, 64)},
+    "bool": "bool",
+}
+
+
+class Weights(Mapping[str, Tensor]):
+    """Names to tensors, lazily: looking one up reads no numbers."""
+
+    @abstractmethod
+    def names(self) -> Iterable[str]:
+        """Every name, in a stable order."""
+
+    @abstractmethod
+    def find(self, name: str) -> Tensor | None:
+        """The tensor, or None where there is none of this name."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        found = self.find(name)
+        if found is None:
+            near = did_you_mean(name, self.names())
+            raise UnknownTensor(f"no tensor is named '{name}'", remedy=near.capitalize() or None)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.names())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.find(name) is not None
+
+    def array(self, name: str) -> FloatArray:
+        """One tensor's numbers."""
+        return self[name].decode()
+
+    @property
+    def num_bytes(self) -> int:
+        """All tensors together, as they lie."""
+        return sum(one.num_bytes for one in self.values())
+
+
+class TensorWeights(Weights):
+    """Tensors that are already at hand."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+
+    def names(self) -> Iterable[str]:
+        return self._tensors
+
+    def find(self, name: str) -> Tensor | None:
+        return self._tensors.get(name)
+
+
+class DenseWeights(TensorWeights):
+    """Plain arrays in memory."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        super().__init__({name: tensor(x) for name, x in arrays.items()})
+
+
+class RenamedWeights(Weights):
+    """Another mapping under other names. `rename` gives the new name of an old one, or None."""
+
+    def __init__(self, base: Weights, rename: Callable[[str], str | None]) -> None:
+        self._base = base
+        self._old: dict[str, str] = {}
+        for old in base:
+            new = rename(old)
+            if new is None:
+                continue
+            if new in self._old:
+                raise LlamaError(f"tensors '{self._old[new]}' and '{old}' are both '{new}'")
+            self._old[new] = old
+
+    def names(self) -> Iterable[str]:
+        return self._old
+
+    def find(self, name: str) -> Tensor | None:
+        old = self._old.get(name)
+        return None if old is None else self._base.find(old)
+
+
+class OverlayWeights(Weights):
+    """Another mapping with some tensors replaced, added or hidden."""
+
+    def __init__(self, base: Weights, over: Weights, hide: Iterable[str] = ()) -> None:
+        self._base, self._over, self._hidden = base, over, frozenset(hide)
+
+    def names(self) -> Iterable[str]:
+        names = dict.fromkeys(name for name in self._base.names() if name not in self._hidden)
+        return names | dict.fromkeys(self._over.names())
+
+    def find(self, name: str) -> Tensor | None:
+        found = self._over.find(name)
+        if found is None and name not in self._hidden:
+            found = self._base.find(name)
+        return found
+
+
+class MappedWeights(Weights):
+    """Another mapping, each tensor passed through a function when it is asked for.
+
+    The last few results are kept, since callers often ask twice in a row; not all of them, since
+    the whole model may not fit in memory.
+    """
+
+    def __init__(self, base: Weights, change: Callable[[str, Tensor], Tensor]) -> None:
+        self._base = base
+
+        def found(name: str) -> Tensor | None:
+            one = base.find(name)
+            return None if one is None else change(name, one)
+
+        self._found = lru_cache(maxsize=4)(found)
+
+    def names(self) -> Iterable[str]:
+        return self._base.names()
+
+    def find(self, name: str) -> Tensor | None:
+        return self._found(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._base
+
+
+def reencoded(weights: Weights, choose: Callable[[str, Tensor], Encoding | str | None]) -> Weights:
+    """A lazy view in which each tensor has the encoding chosen for it; None leaves it as it is."""
+
+    def change(name: str, one: Tensor) -> Tensor:
+        encoding = choose(name, one)
+        return one if encoding is None else one.encoded(encoding)
+
+    return MappedWeights(weights, change)

@@ -1,0 +1,54 @@
+"""Loading a plugin's native library, with its interface checked before the first call.
+
+A library exports `int32_t llama_abi(void)`, an integer that its author raises with every change of
+the exported functions. Bound with cffi in ABI mode: no compiler and no Python version is involved.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from llama_core.errors import IncompatiblePlugin, LlamaError
+
+SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+ABI_DECLARATION = "int32_t llama_abi(void);"
+
+
+class NativeLibraryError(LlamaError):
+    """A native library is missing or cannot be loaded on this machine."""
+
+    code = "native_library"
+
+
+def load_library(stem: Path, declarations: str, *, abi: int, plugin: str) -> tuple[Any, Any]:
+    """Open `stem` plus this platform's suffix; gives cffi's `(ffi, lib)`."""
+    path = stem.with_name(stem.name + SUFFIX)
+    try:
+        from cffi import FFI
+    except ModuleNotFoundError as error:
+        raise NativeLibraryError(
+            f"plugin '{plugin}' needs cffi to load {path.name}", remedy="pip install cffi"
+        ) from error
+    if not path.is_file():
+        raise NativeLibraryError(
+            f"plugin '{plugin}' was installed without its native library {path}",
+            remedy=f"Install a wheel built for this platform: pip install --only-binary :all: "
+            f"--force-reinstall llama-plugin-{plugin}",
+        )
+    ffi = FFI()
+    ffi.cdef(ABI_DECLARATION + declarations)
+    try:
+        lib = ffi.dlopen(str(path))
+        found = int(lib.llama_abi())
+    except (OSError, AttributeError) as error:
+        raise NativeLibraryError(f"plugin '{plugin}' cannot load {path}: {error}") from error
+    if found != abi:
+        raise IncompatiblePlugin(
+            f"the native library {path} of plugin '{plugin}' has interface {found}, and its Python "
+            f"side was written for {abi}",
+            remedy=f"Reinstall the plugin so that both come from one build: "
+            f"pip install --force-reinstall llama-plugin-{plugin}",
+        )
+    return ffi, lib

@@ -1,0 +1,82 @@
+"""Checking the options given to a capability against the schema its manifest declares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from llama_core.discovery import Found
+from llama_core.errors import IncompatiblePlugin, OptionsError, did_you_mean, sentence
+from llama_core.manifest import Provides
+
+
+def schema(provides: Provides, *, plugin: Found) -> Mapping[str, Any] | None:
+    """The JSON schema of a capability's options, or None where it declares none.
+
+    A table in the manifest may be a whole schema, or simply name the options:
+    `options = { p = { type = "number" } }`.
+    """
+    if provides.options is None:
+        return None
+    if isinstance(provides.options, str):
+        package, _, resource = provides.options.partition(":")
+        return _read(_resource(package, resource, plugin))
+    if "properties" in provides.options or "$ref" in provides.options:
+        return provides.options
+    return {"type": "object", "properties": provides.options, "additionalProperties": False}
+
+
+def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> None:
+    """Raise one error that lists every option that does not fit."""
+    declared = schema(provides, plugin=plugin)
+    if declared is None:
+        if given:
+            raise OptionsError(
+                f"{provides} of plugin '{plugin.name}' takes no options, and was given "
+                f"{', '.join(sorted(given))}"
+            )
+        return
+    import jsonschema
+
+    try:
+        checker = jsonschema.Draft202012Validator(declared)
+        errors = sorted(checker.iter_errors(given), key=lambda each: list(map(str, each.path)))
+    except jsonschema.SchemaError as error:
+        raise IncompatiblePlugin(
+            f"plugin '{plugin.name}' declares a schema for {provides} that is not one: "
+            f"{error.message}"
+        ) from error
+    if errors:
+        known = declared.get("properties", {})
+        faults = [
+            f"{'.'.join(map(str, each.path))}: {each.message}" if each.path else each.message
+            for each in errors
+        ]
+        near = [did_you_mean(name, known) for name in given if name not in known]
+        raise OptionsError(
+            f"options of {provides} do not fit: {'; '.join(faults)}",
+            remedy=sentence(*near, f"it takes {', '.join(known) or 'no options'}"),
+        )
+
+
+def _resource(package: str, resource: str, plugin: Found) -> Path:
+    if plugin.location is None or package.split(".")[0] != plugin.package.split(".")[0]:
+        raise IncompatiblePlugin(
+            f"plugin '{plugin.name}' declares options in {package!r}, outside its own package"
+        )
+    root = plugin.location.parents[plugin.package.count(".")]
+    return root.joinpath(*package.split("."), resource)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        table = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise IncompatiblePlugin(f"the options schema {path} cannot be read: {error}") from error
+    if not isinstance(table, dict):
+        raise IncompatiblePlugin(f"the options schema {path} is not a JSON object")
+    return table
