@@ -1,4 +1,4 @@
-"""A command adds `llama NAME`. Its name and one-line summary stand in the manifest, for `--help`."""
+"""A command adds `llama NAME`. Its name and summary stand in the manifest, for `--help`."""
 
 from __future__ import annotations
 

@@ -57,6 +57,12 @@ class Program(Protocol):
         """Give back memory and threads; calling it twice is allowed."""
 
 
+class SamplingProgram(Program, Protocol):
+    """An optional power: rows that want a TOKEN are sampled by the program itself."""
+
+    samples: frozenset[str]  # the standard transforms and samplers it runs, by name
+
+
 class ProgramProvider(Protocol):
     """Opens models that it runs by its own means, with no graph to rewrite."""
 

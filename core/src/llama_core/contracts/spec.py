@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Spec(Generic[T]):
         """Why an object does not fulfil the contract, or None where it has all it must."""
         if candidate is None:
             return f"it answered nothing where a {self.contract.__name__} was asked for"
-        for name in _members(self.contract):
+        for name in _members(cast(Any, self.contract)):
             if not hasattr(type(candidate) if name == "__call__" else candidate, name):
                 return (
                     f"it gave an object of type {type(candidate).__name__}, which lacks "

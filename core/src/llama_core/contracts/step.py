@@ -48,11 +48,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSampling:
-    """A sampling chain that a program may run itself: the standard transforms by name, in order."""
+    """A sampling chain that a program may run itself: standard links by name, a sampler last.
 
-    chain: tuple[tuple[str, float], ...] = ()  # ("temperature", 0.8), ("top-k", 40), ...
+    The uniform of a row is `transform.uniform(seed, index)`; where a sequence wants several tokens
+    in one step (drafts under verification), its rows count on from `index`.
+    """
+
+    chain: tuple[tuple[str, float], ...] = ()  # ("temperature", 0.8), ..., ("multinomial", 0.0)
     seed: int = 0
-    index: int = 0  # of the output token: the counter of the random stream
+    index: int = 0  # of the first output token asked for: the counter of the random stream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,8 @@ class Batch:
     tokens_T: NDArray[np.int32]
     positions_T: NDArray[np.int32]
     starts_S1: NDArray[np.int32]
-    blocks_G: tuple[tuple[Sequence[int], ...], ...]  # per layer group, per sequence: block ids
+    blocks_G: tuple[tuple[Sequence[int], ...], ...]  # per layer group, per sequence: block ids,
+    # -1 where the group's window has passed a block; entries past the rows' end may be there
     want_T: NDArray[np.uint8]  # of Want
     adapters_S: NDArray[np.int32] | None = None  # slot per sequence, -1 for none
     embeddings_TD: NDArray[np.float32] | None = None  # instead of tokens, for rows whose id is -1

@@ -17,6 +17,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+CHOICE = 0  # the stream whose uniforms a sampler is handed; transforms number theirs from 1
+
+
+def uniform(seed: int, index: int, stream: int = CHOICE) -> float:
+    """The random number in [0, 1) of an output token: Philox4x32-10, keyed by the seed.
+
+    The counter is (index, stream, 0, 0); of the four words the first two make 53 bits. Whoever
+    samples elsewhere (a device, a fused kernel) computes this same number.
+    """
+    words = philox((index & 0xFFFFFFFF, stream & 0xFFFFFFFF, 0, 0), seed)
+    return ((words[0] >> 5) * 67108864 + (words[1] >> 6)) / 9007199254740992
+
+
+def philox(counter: tuple[int, int, int, int], key: int) -> tuple[int, int, int, int]:
+    """Philox4x32-10 of Salmon et al. 2011: four 32-bit words from a counter and a 64-bit key."""
+    a, b, c, d = counter
+    k, j = key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF
+    for _ in range(10):
+        m, n = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = n >> 32 ^ b ^ k, n & 0xFFFFFFFF, m >> 32 ^ d ^ j, m & 0xFFFFFFFF
+        k, j = k + 0x9E3779B9 & 0xFFFFFFFF, j + 0xBB67AE85 & 0xFFFFFFFF
+    return a, b, c, d
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingContext:
     """What is known of the request when a token is chosen."""
@@ -30,6 +54,10 @@ class SamplingContext:
     def index(self) -> int:
         """The number of the token being chosen: with the seed, the counter of its random draw."""
         return len(self.output)
+
+    def uniform(self, stream: int) -> float:
+        """A random number for a transform that needs one; `stream` keeps it apart from others."""
+        return uniform(self.seed, self.index, stream)
 
 
 class Transform(Protocol):

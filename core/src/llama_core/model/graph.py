@@ -165,7 +165,9 @@ class Graph:
                 try:
                     known[node.name] = ops.op(node.op).shape(node, shapes, roles)
                 except ops.ShapeError as error:
-                    given = ", ".join(f"{v}{list(s)}" for v, s in zip(node.inputs, shapes, strict=True))
+                    given = ", ".join(
+                        f"{v}{list(s)}" for v, s in zip(node.inputs, shapes, strict=True)
+                    )
                     found = [f"{node.name}: {node.op} of {given or 'nothing'}: {error}"]
             problems += found
         problems += [
@@ -186,7 +188,9 @@ class Graph:
     def _faults(self, node: Node, known: Mapping[str, Shape | None]) -> list[str]:
         from llama_core.model import ops
 
-        faults = [f"reads {v!r}, which nothing before it gives" for v in node.inputs if v not in known]
+        faults = [
+            f"reads {v!r}, which nothing before it gives" for v in node.inputs if v not in known
+        ]
         faults += [f"input {v!r} is its own value" for v in node.inputs if v == node.name]
         for role, weight in node.weights.items():
             if weight not in self.shapes:
@@ -206,9 +210,7 @@ class Graph:
                 near = did_you_mean(name, weights)
                 problems.append(f"{name} {list(shape)} is missing" + (f" ({near})" if near else ""))
             elif tuple(weights[name].shape) != shape:
-                problems.append(
-                    f"{name} is {list(weights[name].shape)} and must be {list(shape)}"
-                )
+                problems.append(f"{name} is {list(weights[name].shape)} and must be {list(shape)}")
         return problems
 
     def map(self, change: Callable[[Node], Node | Sequence[Node]], rewrite: str) -> Graph:

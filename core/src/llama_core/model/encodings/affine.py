@@ -1,6 +1,6 @@
 """The affine view: codes, scales, zero points, minimums and an input order, out of any layout.
 
-    x[n, order[k]] = scale[n, k // group] * (code[n, k] - zero[n, k // group]) + minimum[n, k // group]
+    x[n, order[k]] = scale[n, g] * (code[n, k] - zero[n, g]) + minimum[n, g],  g = k // group
 
 Every affine layout (ours, GGUF's blocks, GPTQ, AWQ, …) unpacks to this and packs from it, so a
 kernel that takes the view takes them all. It knows nothing of bytes. `rounded` is the plain
@@ -10,7 +10,7 @@ rounding behind every reference `encode`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,31 +30,31 @@ class Affine:
 
     bits: int
     group: int
-    codes_NK: Array  # uint8
-    scales_NG: Array
-    zeros_NG: Array | None = None
-    minimums_NG: Array | None = None
+    codes: Array  # uint8 [N, K]
+    scales: Array  # [N, G]
+    zeros: Array | None = None  # [N, G]
+    minimums: Array | None = None  # [N, G]
     per_super: int = 1
-    super_scales_NS: Array | None = None
-    super_minimums_NS: Array | None = None
-    order_K: Array | None = None  # column k of the codes is input order[k]
+    super_scales: Array | None = None  # [N, S]
+    super_minimums: Array | None = None  # [N, S]
+    order: Array | None = None  # [K]: column k of the codes is input order[k]
 
     @property
     def middle(self) -> float:
         """The zero point where none is stored."""
-        if self.minimums_NG is not None:
+        if self.minimums is not None:
             return 0.0
         return 0.5 if self.bits == 1 else float(1 << (self.bits - 1))
 
     def effective_scales(self) -> FloatArray:
         """Float32 scales [N, G], both levels multiplied."""
-        return self._leveled(self.scales_NG, self.super_scales_NS)
+        return self._leveled(self.scales, self.super_scales)
 
     def effective_minimums(self) -> FloatArray | None:
         """Float32 minimums [N, G], both levels multiplied."""
-        if self.minimums_NG is None:
+        if self.minimums is None:
             return None
-        return self._leveled(self.minimums_NG, self.super_minimums_NS)
+        return self._leveled(self.minimums, self.super_minimums)
 
     def _leveled(self, small_NG: Array, large_NS: Array | None) -> FloatArray:
         small = small_NG.astype(np.float32)
@@ -66,25 +66,25 @@ class Affine:
 
     def decode(self) -> FloatArray:
         """The numbers [N, K], inputs in their own order."""
-        x_NK = self.codes_NK.astype(np.float32)
-        if self.zeros_NG is None:
+        x_NK = self.codes.astype(np.float32)
+        if self.zeros is None:
             x_NK -= np.float32(self.middle)
         else:
-            x_NK -= self._wide(self.zeros_NG.astype(np.float32))
+            x_NK -= self._wide(self.zeros.astype(np.float32))
         with np.errstate(invalid="ignore", over="ignore"):
             x_NK *= self._wide(self.effective_scales())
             if (minimums := self.effective_minimums()) is not None:
                 x_NK += self._wide(minimums)
-        if self.order_K is None:
+        if self.order is None:
             return x_NK
         out = np.empty_like(x_NK)
-        out[:, self.order_K] = x_NK
+        out[:, self.order] = x_NK
         return out
 
     def _wide(self, small_NG: FloatArray) -> FloatArray:
         if small_NG.shape[1] == 1:
             return small_NG
-        return np.repeat(small_NG, self.group, axis=1)[:, : self.codes_NK.shape[1]]
+        return np.repeat(small_NG, self.group, axis=1)[:, : self.codes.shape[1]]
 
     def rows(self, start: int, stop: int) -> Affine:
         """Some of the rows."""
@@ -92,28 +92,28 @@ class Affine:
 
     def columns(self, start: int, stop: int) -> Affine:
         """Some of the columns, from the start of a group (and super group) on, in natural order."""
-        columns = self.codes_NK.shape[1]
+        columns = self.codes.shape[1]
         if (start, stop) == (0, columns):
             return self
-        assert self.order_K is None
+        assert self.order is None
         if self.group >= columns:
-            return replace(self, group=stop - start, codes_NK=self.codes_NK[:, start:stop])
+            return replace(self, group=stop - start, codes=self.codes[:, start:stop])
         first, last = start // self.group, -(-stop // self.group)
         supers = np.s_[:, first // self.per_super : -(-last // self.per_super)]
         return self._sliced(np.s_[:, start:stop], np.s_[:, first:last], supers)
 
-    def _sliced(self, codes: object, groups: object, supers: object) -> Affine:
-        def of(a: Array | None, index: object) -> Array | None:
-            return None if a is None else a[index]  # type: ignore[index]
+    def _sliced(self, codes: Any, groups: Any, supers: Any) -> Affine:
+        def of(a: Array | None, index: Any) -> Array | None:
+            return None if a is None else a[index]
 
         return replace(
             self,
-            codes_NK=self.codes_NK[codes],  # type: ignore[index]
-            scales_NG=self.scales_NG[groups],  # type: ignore[index]
-            zeros_NG=of(self.zeros_NG, groups),
-            minimums_NG=of(self.minimums_NG, groups),
-            super_scales_NS=of(self.super_scales_NS, supers),
-            super_minimums_NS=of(self.super_minimums_NS, supers),
+            codes=self.codes[codes],
+            scales=self.scales[groups],
+            zeros=of(self.zeros, groups),
+            minimums=of(self.minimums, groups),
+            super_scales=of(self.super_scales, supers),
+            super_minimums=of(self.super_minimums, supers),
         )
 
 
@@ -140,7 +140,9 @@ def rounded(x_NK: FloatArray, scheme: Scheme, order_K: Array | None = None) -> A
     padded = np.pad(x_NK, ((0, 0), (0, groups * group - columns)), mode="edge") if columns else x_NK
     x_NGg = padded.reshape(rows, groups, group)
     top = (1 << scheme.bits) - 1
-    low, high = np.minimum(x_NGg.min(-1), 0), np.maximum(x_NGg.max(-1), 0)
+    low, high = x_NGg.min(-1), x_NGg.max(-1)
+    if scheme.offset != "min" or scheme.per_super:  # zero has to lie within
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
     if scheme.offset != "none":
         scales = (high - low) / np.float32(top)
     elif scheme.bits == 1:
@@ -149,12 +151,14 @@ def rounded(x_NK: FloatArray, scheme: Scheme, order_K: Array | None = None) -> A
         scales = np.maximum(high, -low) / np.float32(127)
     else:  # the larger side takes the one code more, so a scale may be negative
         scales = np.where(-low > high, low, high) / np.float32(-(1 << (scheme.bits - 1)))
-    view = Affine(scheme.bits, group, padded, scales, per_super=scheme.per_super or 1)
-    view = _stored(view, scheme, "scales", scales)
-    zeros = minimums = None
+    small, large = _stored(scales, scheme)
+    view = Affine(scheme.bits, group, padded, small, super_scales=large)
+    view = replace(view, per_super=scheme.per_super or 1)
     if scheme.offset == "min":
-        view = _stored(view, scheme, "minimums", low)
-        minimums = view.effective_minimums()
+        small, large = _stored(low, scheme, sign=-1)
+        view = replace(view, minimums=small, super_minimums=large)
+    zeros = None
+    minimums = view.effective_minimums()
     scales = view.effective_scales()
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(scales == 0, 0, 1 / scales).astype(np.float32)
@@ -170,24 +174,23 @@ def rounded(x_NK: FloatArray, scheme: Scheme, order_K: Array | None = None) -> A
     codes_NK = codes.clip(0, top).astype(np.uint8).reshape(rows, -1)[:, :columns]
     return replace(
         view,
-        codes_NK=codes_NK,
-        zeros_NG=None if zeros is None else zeros.astype(np.uint8),
-        order_K=order_K,
+        codes=codes_NK,
+        zeros=None if zeros is None else zeros.astype(np.uint8),
+        order=order_K,
     )
 
 
-def _stored(view: Affine, scheme: Scheme, what: str, exact_NG: FloatArray) -> Affine:
-    """The view with its scales (or minimums) as they will be stored, on one level or two."""
+def _stored(exact_NG: FloatArray, scheme: Scheme, sign: int = 1) -> tuple[Array, Array | None]:
+    """Scales (or minimums, sign -1) as they will be stored: on one level, or small and super."""
     if not scheme.per_super:
-        return replace(view, **{f"{what}_NG": _narrow(exact_NG, scheme.scale_type)})
+        return _narrow(exact_NG, scheme.scale_type), None
     rows, groups = exact_NG.shape
     per = scheme.per_super
     supers = -(-groups // per)
     grid = np.pad(exact_NG, ((0, 0), (0, supers * per - groups))).reshape(rows, supers, per)
     least, most = scheme.sub_range
     if least >= 0:  # one sign for all: minimums are never above zero, scales never below
-        sign = np.float32(-1 if what == "minimums" else 1)
-        large = sign * np.abs(grid).max(-1) / np.float32(most)
+        large = np.float32(sign) * np.abs(grid).max(-1) / np.float32(most)
     elif -least > most:
         peak = np.take_along_axis(grid, np.abs(grid).argmax(-1)[..., None], -1)[..., 0]
         large = peak / np.float32(least)
@@ -198,8 +201,7 @@ def _stored(view: Affine, scheme: Scheme, what: str, exact_NG: FloatArray) -> Af
         wide = large.astype(np.float32)[..., None]
         small = np.nan_to_num(np.where(wide == 0, 0, grid / wide), posinf=0, neginf=0)
     small = np.rint(small).clip(least, most).reshape(rows, -1)[:, :groups]
-    dtype = np.uint8 if least >= 0 else np.int8
-    return replace(view, **{f"{what}_NG": small.astype(dtype), f"super_{what}_NS": large})
+    return small.astype(np.uint8 if least >= 0 else np.int8), large
 
 
 def _narrow(scales: FloatArray, dtype: str) -> Array:

@@ -130,16 +130,16 @@ class Grouped(AffineLayout):
     def pack(self, view: Affine, shape: Shape) -> dict[str, Array]:
         lead = shape[:-1]
         parts = {
-            "codes": bitstream.pack(view.codes_NK, self.bits),
-            "scales": view.scales_NG,
-            "minimums": view.minimums_NG,
-            "zeros": view.zeros_NG,
-            "super_scales": view.super_scales_NS,
-            "super_minimums": view.super_minimums_NS,
+            "codes": bitstream.pack(view.codes, self.bits),
+            "scales": view.scales,
+            "minimums": view.minimums,
+            "zeros": view.zeros,
+            "super_scales": view.super_scales,
+            "super_minimums": view.super_minimums,
         }
         out = {name: p.reshape(*lead, p.shape[1]) for name, p in parts.items() if p is not None}
-        if view.order_K is not None:
-            out["order"] = view.order_K
+        if view.order is not None:
+            out["order"] = view.order
         return out
 
     def unpack(self, parts: Parts, shape: Shape) -> Affine:

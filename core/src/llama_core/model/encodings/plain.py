@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Plain(Encoding):
         return self.kind
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """The NumPy type the bytes are held in."""
         return np.dtype(_STORED[self.kind])
 

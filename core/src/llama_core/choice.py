@@ -1,0 +1,82 @@
+"""Choosing a backend by rule, and saying why: the one named, else the best that has a device.
+
+The rule: by the priority that manifests declare (0 oracle, 30 general framework, 60 native CPU
+kernels, 90 native accelerator), then by name. Backends of lower priority are not even imported once
+one is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_core.contracts.backend import SPEC, Backend, Devices
+from llama_core.errors import LlamaError, MissingCapability, sentence
+from llama_core.plugins import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend, and how it came to be chosen."""
+
+    name: str
+    backend: Backend
+    devices: Devices
+    reason: str
+    rejected: Mapping[str, str] = field(default_factory=dict)
+
+
+def devices_of(plugins: Plugins, name: str, backend: Backend) -> Devices:
+    """A backend's devices; a fault while looking is its reason for having none."""
+    owner = plugins.resolve(SPEC.kind, name).plugin.name
+    try:
+        with plugins.guard(owner, f"backend {name}.devices"):
+            return backend.devices()
+    except LlamaError as error:
+        return Devices(reason=str(error))
+
+
+def choose_backend(
+    plugins: Plugins,
+    wanted: str | None = None,
+    *,
+    prefer_gpu: bool = True,
+    options: Mapping[str, Any] | None = None,
+) -> Choice:
+    """The backend named (or set in the config), or the best one that can run here."""
+    named = wanted or plugins.config.backend
+    if named is not None:
+        backend = plugins.create(SPEC, named, options or {})
+        devices = devices_of(plugins, named, backend)
+        if not devices:
+            raise MissingCapability(
+                f"backend '{named}' cannot run here: {devices.reason or 'it has no device'}"
+            )
+        return Choice(named, backend, devices, "asked for by name")
+    offers = sorted(
+        plugins.capabilities(SPEC.kind), key=lambda one: (-one.provides.priority, one.provides.name)
+    )
+    rejected: dict[str, str] = {}
+    for offer in offers:
+        name = offer.provides.name
+        if offer.reason is not None:
+            rejected.setdefault(name, str(offer.reason))
+            continue
+        try:
+            backend = plugins.create(SPEC, name, options or {})
+        except LlamaError as error:
+            rejected[name] = str(error)
+            continue
+        devices = devices_of(plugins, name, backend)
+        if not devices:
+            rejected[name] = devices.reason or "it has no device"
+        elif not prefer_gpu and all(device.kind != "cpu" for device in devices):
+            rejected[name] = "a CPU was asked for"
+        else:
+            reason = f"highest priority ({offer.provides.priority}) of those that run here"
+            return Choice(name, backend, devices, reason, rejected)
+    raise MissingCapability(
+        sentence("no backend can run here", *(f"{name}: {why}" for name, why in rejected.items())),
+        remedy="Install one, for instance with: pip install llama-plugin-NAME",
+    )

@@ -1,0 +1,178 @@
+"""The group behind `llama`: which commands there are, and how errors reach the user.
+
+The core's own commands are a table of module names, those of plugins come from their manifests; a
+command's code is imported when it is run, completed or asked for its own help.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llama_core import __version__
+from llama_core.config import Config, load_config
+from llama_core.discovery import BUILTIN, Found, discover
+from llama_core.errors import LlamaError, did_you_mean, sentence
+
+if TYPE_CHECKING:
+    from llama_core.plugins import Plugins
+
+# name -> (module, one line for --help)
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "completion": ("completion", "Print the completion script of a shell."),
+    "doctor": ("doctor", "Say what is here, what would be chosen, and why."),
+    "plugins": ("plugins", "List, inspect, switch on and off what is installed."),
+}
+
+
+class Session:
+    """What one run of the command line shares: flags, settings, and plugins once asked for."""
+
+    def __init__(self) -> None:
+        self.flags: dict[str, Any] = {}
+
+    @cached_property
+    def config(self) -> Config:
+        return load_config(self.flags)
+
+    @cached_property
+    def found(self) -> list[Found]:
+        return discover()
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        from llama_core.plugins import Plugins
+
+        return Plugins(self.found, self.config)
+
+    def commands(self) -> dict[str, str]:
+        """The commands of plugins, read off their manifests unvalidated; the run validates."""
+        config = self.config
+        named: dict[str, str] = {}
+        for one in self.found:
+            off = not config.plugins or one.name in config.disable
+            off = off or (config.allow is not None and one.name not in config.allow)
+            provides = (one.table or {}).get("provides", [])
+            if one.error or (off and one.name != BUILTIN) or not isinstance(provides, list):
+                continue
+            for entry in provides:
+                if isinstance(entry, dict) and entry.get("kind") == "command":
+                    summary = entry.get("summary") or f"From plugin {one.name}."
+                    named.setdefault(str(entry.get("name")), str(summary))
+        return named
+
+
+class LlamaGroup(click.Group):
+    """Lists commands by name and summary alone."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*COMMANDS, *_session(ctx).commands()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module = import_module(f"llama_core.cli.{COMMANDS[cmd_name][0]}")
+            command = module.command
+            assert isinstance(command, click.Command)
+            return command
+        session = _session(ctx)
+        if cmd_name not in session.commands():
+            return None
+        found = session.plugins.create("command", cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not name.startswith("-"):
+            known = self.list_commands(ctx)
+            raise click.UsageError(
+                sentence(
+                    f"there is no command {name!r}",
+                    did_you_mean(name, known),
+                    f"A plugin may provide it: pip install llama-plugin-{name}",
+                ),
+                ctx,
+            )
+        return name, command, args[1:]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {name: summary for name, (_, summary) in COMMANDS.items()}
+        rows |= {k: v for k, v in _session(ctx).commands().items() if k not in rows}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows.items()))
+
+
+def _session(ctx: click.Context) -> Session:
+    return ctx.ensure_object(Session)
+
+
+@click.group(
+    cls=LlamaGroup,
+    name="llama",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: llama doctor",
+)
+@click.version_option(__version__, prog_name="llama-core")
+@click.option("--no-plugins", is_flag=True, help="Use the builtins only.")
+@click.option("--strict", is_flag=True, help="Make every fallback an error.")
+@click.pass_context
+def llama(ctx: click.Context, no_plugins: bool, strict: bool) -> None:
+    """Run, quantize, serve and train LLaMA-family models; everything is a plugin."""
+    flags = _session(ctx).flags
+    if no_plugins:
+        flags["plugins"] = False
+    if strict:
+        flags["core.strict"] = True
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line and give its exit code."""
+    _show_announcements()
+    try:
+        result = llama.main(argv, prog_name="llama", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except LlamaError as error:
+        return _say(error.to_dict(), str(error), argv, 1)
+    except click.UsageError as error:
+        usage = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        return _say(
+            {"code": "usage", "message": error.format_message()},
+            error.format_message() + usage,
+            argv,
+            2,
+        )
+    except click.ClickException as error:
+        return _say(
+            {"code": "error", "message": error.format_message()}, error.format_message(), argv, 1
+        )
+    except click.Abort:
+        return 1
+    except BrokenPipeError:
+        # The reader left: nothing more to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _say(facts: Mapping[str, Any], line: str, argv: list[str], code: int) -> int:
+    click.echo(f"llama: error: {line}", err=True)
+    if "--json" in argv:
+        click.echo(json.dumps({"error": facts}))
+    return code
+
+
+def _show_announcements() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("llama: %(message)s"))
+    log = logging.getLogger("llama_core")
+    log.handlers, log.propagate = [handler], False

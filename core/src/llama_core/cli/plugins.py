@@ -1,0 +1,198 @@
+"""`llama plugins`: what is installed, what it provides, and switching it on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llama_core import lock
+from llama_core.catalogue import Plugin, State
+from llama_core.cli.app import Session
+from llama_core.cli.output import emit, json_option, table
+from llama_core.discovery import BUILTIN
+from llama_core.errors import LlamaError
+
+pass_session = click.make_pass_decorator(Session)
+
+
+@click.group("plugins", epilog="Example: llama plugins list")
+def command() -> None:
+    """List, inspect, switch on and off what is installed."""
+
+
+@command.command("list", epilog="Example: llama plugins list --json")
+@json_option
+@pass_session
+def list_(session: Session, as_json: bool) -> None:
+    """Every installed plugin and where it stands; imports none of them."""
+    plugins = session.plugins
+    emit(
+        {"plugins": [summary(one) for one in plugins], "notes": list(plugins.announcements.counts)},
+        as_json,
+        lambda: table(
+            ("PLUGIN", "VERSION", "STATE", "PROVIDES OR REASON"),
+            (
+                (one.name, one.found.version, one.state, str(one.reason or _provides(one)))
+                for one in plugins
+            ),
+        ),
+    )
+
+
+@command.command("info", epilog="Example: llama plugins info builtin")
+@click.argument("name")
+@json_option
+@pass_session
+def info(session: Session, name: str, as_json: bool) -> None:
+    """Everything one plugin says of itself, without importing it."""
+    plugin = session.plugins[name]
+    facts = details(session, plugin)
+
+    def lines() -> Iterable[str]:
+        yield f"{plugin.name} {plugin.found.version} ({plugin.found.dist}): {plugin.state}"
+        if plugin.manifest:
+            yield plugin.manifest.summary
+        if plugin.reason:
+            yield f"why: {plugin.reason}"
+        yield f"manifest: {plugin.found.manifest_path}"
+        for note in plugin.found.notes:
+            yield f"note: {note}"
+        for each in facts["provides"]:
+            state = each["reason"] or each["summary"] or ""
+            yield f"  {each['kind']} {each['name']} (contract {each['api']})  {state}".rstrip()
+        for need in facts["requires"]:
+            yield f"  requires {need}"
+
+    emit(facts, as_json, lines)
+
+
+@command.command("doctor", epilog="Example: llama plugins doctor")
+@click.argument("names", nargs=-1)
+@json_option
+@pass_session
+@click.pass_context
+def doctor(ctx: click.Context, session: Session, names: tuple[str, ...], as_json: bool) -> None:
+    """Activate plugins one by one and say what is wrong; exits with 1 if anything is."""
+    plugins = session.plugins
+    results = []
+    for plugin in [plugins[name] for name in names] or list(plugins):
+        try:
+            if plugin.state is not State.DISABLED or names:
+                plugins.activate(plugin.name)
+        except LlamaError:
+            pass  # its reason is what is reported
+        results.append(summary(plugin))
+    broken = [one for one in results if one["state"] in (State.REFUSED, State.QUARANTINED)]
+    emit(
+        {"plugins": results, "notes": list(plugins.announcements.counts)},
+        as_json,
+        lambda: (f"{one['name']}: {one['reason'] or one['state']}" for one in results),
+    )
+    ctx.exit(1 if broken else 0)
+
+
+@command.command("enable", epilog="Example: llama plugins enable cpu")
+@click.argument("name")
+@click.option("--project", is_flag=True, help="Write ./llama.toml, not the user's settings.")
+@json_option
+@pass_session
+def enable(session: Session, name: str, project: bool, as_json: bool) -> None:
+    """Let a plugin be used again."""
+    _switch(session, name, on=True, project=project, as_json=as_json)
+
+
+@command.command("disable", epilog="Example: llama plugins disable cpu")
+@click.argument("name")
+@click.option("--project", is_flag=True, help="Write ./llama.toml, not the user's settings.")
+@json_option
+@pass_session
+def disable(session: Session, name: str, project: bool, as_json: bool) -> None:
+    """Keep an installed plugin from being loaded."""
+    _switch(session, name, on=False, project=project, as_json=as_json)
+
+
+@command.command("lock", epilog="Example: llama plugins lock && LLAMA_CORE_LOCKED=1 llama doctor")
+@json_option
+@pass_session
+def lock_(session: Session, as_json: bool) -> None:
+    """Write the lock file: from then on, locked mode loads these plugins and no other bytes."""
+    from llama_core.config import load_config
+    from llama_core.plugins import Plugins
+
+    # What is locked is what would run unlocked; a stale lock must not keep itself in force.
+    config = load_config({**session.flags, "core.locked": False})
+    ready = [one.found for one in Plugins(session.found, config) if one.state is State.READY]
+    entries = lock.write(config.lock_file, ready)
+    facts = {name: {"version": one.version, "digest": one.digest} for name, one in entries.items()}
+    emit(
+        {"lock_file": str(config.lock_file), "plugins": facts},
+        as_json,
+        lambda: [f"{config.lock_file}: {len(entries)} locked", *(f"  {n}" for n in entries)],
+    )
+
+
+def summary(plugin: Plugin) -> dict[str, Any]:
+    """A plugin in one object, as `list` and `doctor` print it."""
+    return {
+        "name": plugin.name,
+        "version": plugin.found.version,
+        "dist": plugin.found.dist,
+        "state": str(plugin.state),
+        "reason": str(plugin.reason) if plugin.reason else None,
+        "summary": plugin.manifest.summary if plugin.manifest else None,
+        "provides": [f"{p.kind}:{p.name}" for p in _manifest_provides(plugin)],
+    }
+
+
+def details(session: Session, plugin: Plugin) -> dict[str, Any]:
+    """Everything about one plugin."""
+    unfit = {
+        (c.provides.kind, c.provides.name): c.reason
+        for c in session.plugins.capabilities()
+        if c.plugin is plugin
+    }
+    return {
+        **summary(plugin),
+        "package": plugin.found.package,
+        "module": plugin.manifest.module if plugin.manifest else None,
+        "manifest": str(plugin.found.manifest_path),
+        "notes": list(plugin.found.notes),
+        "listens": list(plugin.manifest.listens) if plugin.manifest else [],
+        "requires": [str(each) for each in plugin.manifest.requires] if plugin.manifest else [],
+        "provides": [
+            {
+                **each.model_dump(mode="json"),
+                "reason": str(why) if (why := unfit[each.kind, each.name]) else None,
+            }
+            for each in _manifest_provides(plugin)
+        ],
+    }
+
+
+def _manifest_provides(plugin: Plugin) -> Iterable[Any]:
+    return plugin.manifest.provides if plugin.manifest else ()
+
+
+def _provides(plugin: Plugin) -> str:
+    kinds: dict[str, list[str]] = {}
+    for each in _manifest_provides(plugin):
+        kinds.setdefault(each.kind, []).append(each.name)
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
+
+
+def _switch(session: Session, name: str, *, on: bool, project: bool, as_json: bool) -> None:
+    from llama_core.cli.settings import switch_plugin
+
+    plugin = session.plugins[name]
+    if plugin.name == BUILTIN:
+        raise LlamaError("the builtin capabilities are part of the core and cannot be switched")
+    file = switch_plugin(session.config, name, on=on, project=Path.cwd() if project else None)
+    word = "enabled" if on else "disabled"
+    emit(
+        {"plugin": name, "enabled": on, "file": str(file)},
+        as_json,
+        lambda: [f"{name} is {word} in {file}"],
+    )

@@ -1,0 +1,52 @@
+"""Changing `llama.toml` from the command line, keeping what its owner wrote, comments and all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from llama_core.config import FILE_NAME, Config, user_config_file
+from llama_core.errors import ConfigError
+
+
+def switch_plugin(config: Config, name: str, *, on: bool, project: Path | None) -> Path:
+    """Write that a plugin is on or off; gives the file. Settings that overrule it are an error."""
+    import tomlkit
+
+    file = project / FILE_NAME if project else user_config_file()
+    _check_not_overruled(config, name, on=on, file=file)
+    document = tomlkit.parse(file.read_text("utf-8")) if file.is_file() else tomlkit.document()
+    section = document.setdefault("plugins", tomlkit.table())
+    disabled = [each for each in section.get("disable", []) if each != name]
+    if not on:
+        disabled.append(name)
+    if disabled or "disable" in section:
+        section["disable"] = disabled
+    if on and "allow" in section and name not in section["allow"]:
+        section["allow"].append(name)
+    _replace(file, tomlkit.dumps(document))
+    return file
+
+
+def _check_not_overruled(config: Config, name: str, *, on: bool, file: Path) -> None:
+    for key, blocks in (
+        ("plugins.disable", on and name in config.disable),
+        ("plugins.allow", on and config.allow is not None and name not in config.allow),
+    ):
+        origin: Any = config.origin.get(key)
+        if blocks and origin not in (None, str(file)):
+            raise ConfigError(
+                f"'{name}' is kept out by {key} in the {origin}, which overrules {file}",
+                remedy="Change it there.",
+            )
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(file.name + ".new")
+    with beside.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(file)
