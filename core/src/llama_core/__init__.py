@@ -6,8 +6,8 @@ Everything is imported on first use, so that `import llama_core` costs next to n
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it as true; importing `typing` would cost 10 ms here
 if TYPE_CHECKING:
     from llama_core.config import Config, load_config
     from llama_core.errors import LlamaError
@@ -29,10 +29,10 @@ _HOME = {
 __all__ = ["Config", "Events", "LlamaError", "Plugins", "__version__", "hookimpl", "load_config"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'llama_core' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

@@ -16,6 +16,7 @@ class Announcements:
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
         self.counts: Counter[str] = Counter()
+        self._said: dict[str, object] = {}
 
     def fallback(self, message: str, *, remedy: str | None = None) -> None:
         """Tell of a fallback about to be taken."""
@@ -27,5 +28,6 @@ class Announcements:
         """Tell of something a user should know that is no fallback."""
         text = f"{message.rstrip('.')}. {remedy}" if remedy else message
         self.counts[text] += 1
-        if self.counts[text] == 1:
+        mine = object()
+        if self._said.setdefault(text, mine) is mine:  # one step: no lock for a fork to leave held
             log.warning("%s", text)

@@ -7,16 +7,16 @@ nothing of hooks.
 
 from __future__ import annotations
 
+import copy
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-
-from llama_core import __version__, compat, lock
+from llama_core import compat, lock, requirements
 from llama_core.announce import Announcements
 from llama_core.config import Config
 from llama_core.contracts import spec as spec_of
@@ -24,14 +24,14 @@ from llama_core.contracts.spec import Spec
 from llama_core.discovery import BUILTIN, Found
 from llama_core.errors import (
     CapabilityConflict,
-    IncompatiblePlugin,
     LlamaError,
+    ManifestError,
     MissingCapability,
     PluginDisabled,
     did_you_mean,
     sentence,
 )
-from llama_core.manifest import Manifest, Provides, Requires, here, parse
+from llama_core.manifest import Manifest, Provides, Requires, parse
 
 
 class State(StrEnum):
@@ -54,6 +54,7 @@ class Plugin:
     reason: LlamaError | None = None
     num_faults: int = 0
     module: object | None = None  # given by an application, instead of imported
+    activating: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def name(self) -> str:
@@ -76,6 +77,23 @@ class Capability:
         return f"{self.provides} of plugin '{self.plugin.name}'"
 
 
+_ByName = dict[tuple[str, str], list[Capability]]
+
+# A thread that does not survive a fork may have held a lock that does.
+_everywhere: weakref.WeakSet[Catalogue] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for catalogue in _everywhere:
+        catalogue._lock = threading.RLock()
+        for plugin in catalogue:
+            plugin.activating = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class Catalogue:
     """All installed plugins by name, and their capabilities by kind and name."""
 
@@ -90,17 +108,18 @@ class Catalogue:
         self.announcements = Announcements(strict=self.config.strict)
         self.installed: dict[str, Plugin] = {}
         self._specs = specs
-        self._lock = threading.RLock()
-        self._by_name: dict[tuple[str, str], list[Capability]] = {}
+        self._lock = threading.RLock()  # of the tables; never held while plugin code runs
+        self._by_name: _ByName = {}
         self._resolved: dict[tuple[str, str], Capability] = {}
         is_locked = self.config.locked and self.config.plugins
         locked = lock.read(self.config.lock_file) if is_locked else None
         for each in found:
             self._admit(Plugin(each), locked)
         self._check_preferences()
+        _everywhere.add(self)
 
     def __iter__(self) -> Iterator[Plugin]:
-        return iter(self.installed.values())
+        return iter(list(self.installed.values()))
 
     def __getitem__(self, name: str) -> Plugin:
         if name not in self.installed:
@@ -138,22 +157,25 @@ class Catalogue:
 
     def _admit(self, plugin: Plugin, locked: Mapping[str, lock.Locked] | None) -> None:
         self.installed[plugin.name] = plugin
-        found = plugin.found
+        found, broken = plugin.found, plugin.found.error
+        if broken is None:
+            try:
+                plugin.manifest = _manifest(found)
+            except LlamaError as error:
+                broken = error
         try:
-            if found.error is not None:
-                raise found.error
-            assert found.table is not None
-            source = str(found.manifest_path)
-            plugin.manifest = parse(dict(found.table), source=source, entry_point=found.name)
-            self._check_policy(found, locked)
-            _check_core_range(found)
+            self._check_policy(found, locked)  # first: who disables what is broken has peace
+            if broken is not None:
+                raise broken
+            requirements.check_core(found)
         except PluginDisabled as error:
             plugin.state, plugin.reason = State.DISABLED, error
         except LlamaError as error:
             plugin.state, plugin.reason = State.REFUSED, error
+            self.announcements.note(f"plugin '{found.name}' is left out: {error}")
         for note in found.notes:
             self.announcements.note(f"plugin '{found.name}' ({found.dist}): {note}")
-        self._index_one(plugin)
+        self._index_one(plugin, self._by_name)
 
     def _check_policy(self, found: Found, locked: Mapping[str, lock.Locked] | None) -> None:
         name, config = found.name, self.config
@@ -180,24 +202,24 @@ class Catalogue:
             )
 
     def _index(self) -> None:
-        self._by_name.clear()
-        self._resolved.clear()
+        by_name: _ByName = {}
         for plugin in self:
-            self._index_one(plugin)
+            self._index_one(plugin, by_name)
+        self._by_name, self._resolved = by_name, {}  # at once: readers take no lock
 
-    def _index_one(self, plugin: Plugin) -> None:
+    def _index_one(self, plugin: Plugin, by_name: _ByName) -> None:
         for provides in plugin.manifest.provides if plugin.manifest else ():
             spec = self._specs(provides.kind)
             unfit: LlamaError | None = compat.refusal(
                 spec, provides.api, plugin=plugin.name, name=provides.name
-            ) or _check_platform(plugin.name, provides)
+            ) or requirements.elsewhere(plugin.name, provides)
             one = Capability(plugin, provides, unfit)
-            self._by_name.setdefault((provides.kind, provides.name), []).append(one)
+            by_name.setdefault((provides.kind, provides.name), []).append(one)
         if plugin.state is State.READY and plugin.manifest and plugin.manifest.provides:
             reasons = [
                 one.unfit
                 for p in plugin.manifest.provides
-                for one in self._by_name[p.kind, p.name]
+                for one in by_name[p.kind, p.name]
                 if one.plugin is plugin
             ]
             if all(reasons):  # nothing of it can be had: say so where plugins are listed
@@ -232,7 +254,7 @@ class Catalogue:
                     return one
             raise self._missing(kind, f"{preferred}/{short}", candidates)
         # The rule: an installed plugin replaces a builtin; between installed ones, by name.
-        usable.sort(key=lambda one: (one.plugin.name == BUILTIN, one.plugin.name))
+        usable.sort(key=_rank)
         if len(usable) > 1:
             losers = ", ".join(f"'{one.plugin.name}'" for one in usable[1:])
             what = f"{usable[0]} is used; {losers} provide the same name"
@@ -240,14 +262,21 @@ class Catalogue:
             if self.config.strict:
                 raise CapabilityConflict(f"strict mode: {what}", remedy=choice)
             self.announcements.note(what, remedy=choice)
+        for one in candidates:
+            expected = one.reason is None or one.plugin.state is State.DISABLED
+            if not expected and _rank(one) < _rank(usable[0]):
+                self.announcements.fallback(f"{usable[0]} is used instead: {one.reason}")
         return usable[0]
 
     def _missing(self, kind: str, name: str, rejected: list[Capability]) -> LlamaError:
         if len(rejected) == 1 and rejected[0].reason is not None:
-            return rejected[0].reason
+            return copy.copy(rejected[0].reason)  # raised anew, it would hold every traceback
         near = did_you_mean(name, self.names(kind))
         reasons = [f"plugin '{one.plugin.name}': {one.reason}" for one in rejected if one.reason]
         package = name.rpartition("/")[0] or name
+        here = self.installed.get(package)
+        if here is not None and here.manifest is None:  # what it provides cannot be known
+            reasons.append(f"plugin '{package}': {here.reason}")
         return MissingCapability(
             sentence(f"no usable plugin provides {kind} '{name}'", *reasons),
             remedy=sentence(
@@ -257,57 +286,27 @@ class Catalogue:
             ),
         )
 
-    def _check_requirements(self, plugin: Plugin, path: tuple[str, ...]) -> None:
-        path = (*path, plugin.name)
-        for need in plugin.manifest.requires if plugin.manifest else ():
-            refusals = [self._unmet(one, need, path) for one in self._offers(need)]
-            if not refusals or all(refusals):
-                why = "; ".join(str(one) for one in refusals if one) or "no plugin provides it"
-                missing = need.name or need.kind
-                raise IncompatiblePlugin(
-                    f"plugin '{plugin.name}' requires {need}: {why}",
-                    remedy=None if refusals else f"pip install llama-plugin-{missing}",
-                )
+    def _check_requirements(self, plugin: Plugin) -> None:
+        def offers(need: Requires) -> list[Capability]:
+            if need.name is None:
+                return self.capabilities(need.kind)
+            return self._by_name.get((need.kind, need.name), [])
 
-    def _offers(self, need: Requires) -> list[Capability]:
-        return [c for c in self.capabilities(need.kind) if need.name in (None, c.provides.name)]
-
-    def _unmet(self, offer: Capability, need: Requires, path: tuple[str, ...]) -> str | None:
-        found = offer.plugin.found
-        if offer.plugin.name in path:
-            return "the requirement is circular: " + " → ".join((*path, offer.plugin.name))
-        if offer.reason is not None:
-            return str(offer.reason)
-        wanted = SpecifierSet(need.version or "")
-        if not wanted.contains(found.version, prereleases=True):
-            return f"{found.dist} {found.version} is installed"
-        try:
-            self._check_requirements(offer.plugin, path)
-        except IncompatiblePlugin as error:
-            return str(error)
-        return None
+        requirements.check(plugin, offers)
 
 
-def _check_core_range(found: Found) -> None:
-    if found.needs_core is None:
-        return
-    try:
-        needs = Requirement(found.needs_core)
-    except InvalidRequirement:
-        return  # not ours to judge: installers already read this line
-    if not needs.specifier.contains(__version__, prereleases=True):
-        raise IncompatiblePlugin(
-            f"{found.dist} {found.version} needs {needs}, and llama-core {__version__} is here",
-            remedy=f"pip install '{needs}'",
+def _rank(one: Capability) -> tuple[bool, str]:
+    return one.plugin.name == BUILTIN, one.plugin.name
+
+
+def _manifest(found: Found) -> Manifest:
+    assert found.table is not None
+    source = str(found.manifest_path)
+    manifest = parse(dict(found.table), source=source, entry_point=found.name)
+    top = found.package.partition(".")[0]
+    if manifest.module is not None and manifest.module.partition(".")[0] != top:
+        raise ManifestError(
+            f"{source} says module = {manifest.module!r}, outside its own package {top!r}",
+            remedy="What is checked and locked is the package; its hooks must come from there.",
         )
-
-
-def _check_platform(plugin: str, provides: Provides) -> LlamaError | None:
-    os_name, arch = here()
-    needs = provides.needs
-    if (needs.os and os_name not in needs.os) or (needs.arch and arch not in needs.arch):
-        wanted = ", ".join([*needs.os, *needs.arch])
-        return IncompatiblePlugin(
-            f"{provides} of plugin '{plugin}' runs on {wanted}, and this is {os_name} {arch}"
-        )
-    return None
+    return manifest

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llama_core import deprecated
 from llama_core.contracts.spec import Spec
 from llama_core.errors import IncompatiblePlugin
 
@@ -38,12 +37,8 @@ def refusal(spec: Spec[Any], api: int, *, plugin: str, name: str) -> Incompatibl
     )
 
 
-def adapt(
-    value: Any, spec: Spec[Any], api: int, *, plugin: str, adapters: Adapters = ADAPTERS
-) -> Any:
+def adapt(value: Any, spec: Spec[Any], api: int, *, adapters: Adapters = ADAPTERS) -> Any:
     """The object as one of today's contract."""
-    if api < spec.api:
-        deprecated.warn(deprecated.older_contract(spec.kind, api, spec.api, plugin), stacklevel=4)
     for version in range(api, spec.api):
         value = adapters[spec.kind, version](value)
     return value

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_core.errors import ConfigError, did_you_mean, sentence
+from llama_core.errors import ConfigError, did_you_mean, plain, sentence
 from llama_core.tables import read_table
 
 FILE_NAME = "llama.toml"
@@ -47,6 +47,14 @@ SETTINGS = (
     Setting("plugins.prefer", dict, 'Which plugin wins a name, as in `transform.min-p = "mine"`.'),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list of texts",
+    dict: "a table of texts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +144,18 @@ def _flatten(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     for section in ("core", "plugins"):
         inner = table.get(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{source}: [{section}] must be a table, not {inner!r}")
+            raise ConfigError(f"{source}: [{section}] must be a table, not {plain(inner)}")
         flat |= {f"{section}.{key}": value for key, value in inner.items()}
+    for key, value in table.items():
+        near = {"plugin": "plugins", "cores": "core"}.get(key.lower(), key.lower())
+        if not isinstance(value, dict):
+            meant = [one for one in _BY_KEY if one.endswith(f".{key}")]
+            raise ConfigError(
+                f"{source}: {plain(key)!r} stands in no section",
+                remedy=f"Write it as {meant[0]}." if meant else "Every setting has a section.",
+            )
+        if near in ("core", "plugins") and key != near:
+            raise ConfigError(f"{source}: there is no section [{key}]; did you mean [{near}]?")
     return flat
 
 
@@ -154,19 +172,19 @@ def _parse(setting: Setting, text: str) -> Any:
     if setting.type is bool:
         known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         if text.lower() not in known:
-            raise ConfigError(f"{setting.env}={text!r} is neither 1 nor 0")
+            raise ConfigError(f"{setting.env}={plain(text)!r} is neither 1 nor 0")
         return known[text.lower()]
     if setting.type is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     if setting.type is dict:
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         if not all(sign and key.strip() and value.strip() for key, sign, value in pairs):
-            raise ConfigError(f"{setting.env}={text!r} is not a list of kind.name=plugin")
+            raise ConfigError(f"{setting.env}={plain(text)!r} is not a list of kind.name=plugin")
         return {key.strip(): value.strip() for key, _, value in pairs}
     try:
         return setting.type(text)
     except ValueError:
-        raise ConfigError(f"{setting.env}={text!r} is not a {setting.type.__name__}") from None
+        raise ConfigError(f"{setting.env}={plain(text)!r} is not {_WORDS[setting.type]}") from None
 
 
 def _take(
@@ -176,7 +194,7 @@ def _take(
         setting = _BY_KEY.get(key)
         if setting is None:
             raise ConfigError(
-                f"{source}: there is no setting {key!r}",
+                f"{source}: there is no setting {plain(key)!r}",
                 remedy=sentence(did_you_mean(key, _BY_KEY), "`llama doctor` lists them"),
             )
         values[key] = _check(setting, value, source)
@@ -193,11 +211,11 @@ def _check(setting: Setting, value: Any, source: str) -> Any:
         fits = all(isinstance(item, str) for item in value.values())
     if not fits:
         raise ConfigError(
-            f"{source}: {setting.key} must be a {setting.type.__name__}, not {value!r}",
+            f"{source}: {setting.key} must be {_WORDS[setting.type]}, not {plain(repr(value))}",
             remedy=setting.help,
         )
-    if setting.type in (int, float) and value <= 0:
-        raise ConfigError(f"{source}: {setting.key} must be positive, not {value!r}")
+    if setting.type in (int, float) and not value > 0:  # nor NaN
+        raise ConfigError(f"{source}: {setting.key} must be positive, not {plain(value)}")
     return value
 
 

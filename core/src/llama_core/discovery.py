@@ -6,24 +6,30 @@ contracts or activation. What is wrong with one plugin is kept beside it and nev
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.machinery import PathFinder
-from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llama_core.errors import LlamaError, ManifestError
+from llama_core.errors import LlamaError, ManifestError, plain
 from llama_core.tables import read_table
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 GROUP = "llama_core"
 BUILTIN = "builtin"
 
 _PACKAGE = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
 _HEADER = re.compile(r"^(Name|Version): *(.+?) *$", re.MULTILINE)
-_NEEDS_CORE = re.compile(r"^Requires-Dist: *(llama[-_.]core\b.*?) *$", re.MULTILINE | re.IGNORECASE)
+_NEEDS_CORE = re.compile(
+    r"^Requires-Dist: *(llama[-_.]core(?![-_.]*[a-z0-9]).*?) *$", re.MULTILINE | re.IGNORECASE
+)
+_PLUGIN = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _MANIFEST = "plugin.toml"
 
 
@@ -64,11 +70,31 @@ def discover(path: Iterable[str] | None = None) -> list[Found]:
     """Every installed plugin, the builtin one first, then by name; `path` as in `sys.path`."""
     places = None if path is None else [str(place) for place in path]
     scan = _Scan()
+    from importlib.metadata import distributions  # 25 ms, and not needed where all is remembered
+
     for dist in distributions() if places is None else distributions(path=places):
-        text = dist.read_text("entry_points.txt")
-        if text and f"[{GROUP}]" in text.replace(" ", ""):
-            _take(dist, scan, places)
+        try:
+            text = dist.read_text("entry_points.txt")
+            if text and f"[{GROUP}]" in text.replace(" ", ""):
+                _take(dist, scan, places)
+        except (OSError, ValueError, TypeError) as error:
+            _leave_out(dist, scan, error)
     return [builtin(), *(scan.found[name] for name in sorted(scan.found))]
+
+
+def _leave_out(dist: Distribution, scan: _Scan, error: Exception) -> None:
+    """Metadata that cannot be read: kept by its folder's name, if it may hold a plugin at all."""
+    folder = Path(str(getattr(dist, "_path", "unknown")))
+    try:
+        mentions = GROUP.encode() in (folder / "entry_points.txt").read_bytes()
+    except OSError:
+        mentions = False
+    if mentions:
+        why = f"the metadata in {folder} cannot be read: {plain(error)}"
+        key = plain(folder.stem)
+        scan.found[key] = Found(
+            key, "?", key, "?", error=ManifestError(why, remedy="Reinstall it.")
+        )
 
 
 def _take(dist: Distribution, scan: _Scan, places: list[str] | None) -> None:
@@ -76,21 +102,32 @@ def _take(dist: Distribution, scan: _Scan, places: list[str] | None) -> None:
     # A distribution's headers end at the first empty line; below is its README.
     header = metadata.split("\n\n", 1)[0]
     facts = dict(_HEADER.findall(header))
-    name, version = facts.get("Name", "unknown"), facts.get("Version", "0")
-    place = str(dist.locate_file(""))
+    folder = Path(str(getattr(dist, "_path", "unknown"))).stem.split("-")[0]
+    name, version = plain(facts.get("Name", folder)), plain(facts.get("Version", "0"))
+    place = os.path.realpath(str(dist.locate_file("")))
     key = re.sub(r"[-_.]+", "-", name).lower()
     if key in scan.seen:
         _note_shadowed(scan, key, version, place)
         return
     scan.seen[key] = (version, place)
-    core = _NEEDS_CORE.search(header)
+    # What an extra needs says nothing of what is installed.
+    core = next((each for each in _NEEDS_CORE.findall(header) if "extra" not in each), None)
     for entry in dist.entry_points.select(group=GROUP):
-        one = Found(entry.name, entry.value, key, version, needs_core=core and core.group(1))
+        one = Found(entry.name, entry.value, key, version, needs_core=core)
+        if not _PLUGIN.fullmatch(entry.name):
+            name = f"{plain(entry.name)} ({key})"
+            bad = ManifestError(
+                f"{key} has an entry point {plain(entry.name)!r}, which no plugin can be called",
+                remedy="A plugin's name is small letters, digits and hyphens.",
+            )
+            scan.found[name] = replace(one, name=name, package=plain(entry.value), error=bad)
+            continue
         one = _locate(one, dist, places)
         if entry.name == BUILTIN:
-            taken = f"the name {BUILTIN!r} belongs to llama-core itself"
-            one = replace(one, error=ManifestError(taken, remedy=f"Uninstall {key}."))
-            scan.found.setdefault(f"{BUILTIN} ({key})", one)
+            name = f"{BUILTIN} ({key})"
+            taken = f"{key} claims the name {BUILTIN!r}, which belongs to llama-core itself"
+            error = ManifestError(taken, remedy=f"pip uninstall {key}")
+            scan.found[name] = replace(one, name=name, error=error)
         elif entry.name in scan.found:
             _settle(scan, one)
         else:
@@ -118,7 +155,8 @@ def _settle(scan: _Scan, new: Found) -> None:
         f"{loser.dist} claims the plugin name {loser.name!r}, which {winner.dist} has",
         remedy=f"Uninstall one of them: pip uninstall {loser.dist}",
     )
-    scan.found[f"{loser.name} ({loser.dist})"] = replace(loser, error=error)
+    name = f"{loser.name} ({loser.dist})"  # the plugin's own name is the winner's
+    scan.found[name] = replace(loser, name=name, error=error)
 
 
 def _locate(one: Found, dist: Distribution, places: list[str] | None) -> Found:
@@ -126,7 +164,8 @@ def _locate(one: Found, dist: Distribution, places: list[str] | None) -> Found:
         return replace(
             one,
             error=ManifestError(
-                f"the entry point of {one.dist} is {one.package!r}, not the name of a package",
+                f"the entry point of {one.dist} is {plain(one.package)!r}, not the name of a "
+                "package",
                 remedy=f'Write `{one.name} = "your_package"` under [project.entry-points.{GROUP}].',
             ),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class LlamaError(Exception):
@@ -82,6 +83,9 @@ class PluginFault(LlamaError):
         self.hook = hook
         self.why = why
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.plugin, self.hook, self.why), self.__dict__
+
     def to_dict(self) -> dict[str, str | None]:
         return {**super().to_dict(), "plugin": self.plugin, "hook": self.hook}
 
@@ -104,6 +108,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if not close:
         return ""
     return f"did you mean {' or '.join(repr(name) for name in close)}?"
+
+
+def plain(value: object, limit: int = 80) -> str:
+    """Text from outside, fit for one line of a terminal: escaped where need be, and bounded."""
+    text = str(value)[: limit + 1]
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= limit else text[:limit] + "…"
 
 
 def sentence(*parts: str | None) -> str:

@@ -174,8 +174,9 @@ class Events:
     Order of delivery: applications first, as they subscribed; then plugins by name.
     """
 
-    def __init__(self, *, queue_length: int = QUEUE_LENGTH) -> None:
-        self._limit = queue_length
+    def __init__(self, *, queue_length: int = QUEUE_LENGTH, idle_seconds: float = 5.0) -> None:
+        self._limit = max(1, queue_length)
+        self._idle_seconds = idle_seconds
         self._listeners: tuple[_Subscription, ...] = ()
         self._count = itertools.count()
         self.num_dropped = 0
@@ -232,8 +233,13 @@ class Events:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="llama-events", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="llama-events", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no threads left, or the interpreter is ending
+                log.warning("events wait undelivered: %s", error)
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         while True:
@@ -241,7 +247,7 @@ class Events:
                 self._busy = False
                 self._changed.notify_all()
                 # An idle dispatcher ends after a while; the next event starts another.
-                if not self._changed.wait_for(lambda: bool(self._queue), timeout=5.0):
+                if not self._changed.wait_for(lambda: bool(self._queue), self._idle_seconds):
                     self._thread = None
                     return
                 event = self._queue.popleft()
@@ -251,5 +257,5 @@ class Events:
                 if isinstance(event, one.event):
                     try:
                         one.listener(event)
-                    except (Exception, SystemExit):
+                    except BaseException:  # nobody is above this thread to tell
                         log.exception("a listener of %s failed", event.name)

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable
 from types import TracebackType
 
-from llama_core.errors import LlamaError, PluginFault
+from llama_core.errors import LlamaError, PluginFault, plain
 
 log = logging.getLogger("llama_core")
 
@@ -24,11 +24,12 @@ log = logging.getLogger("llama_core")
 def explain(error: BaseException) -> str:
     """An exception in one line, with the place in the plugin's own code where it arose."""
     if isinstance(error, SystemExit):
-        what = f"it called sys.exit({error.code!r})"
+        what = f"it called sys.exit({_text(error)})"
     elif isinstance(error, ModuleNotFoundError) and error.name:
         what = f"it needs the module {error.name!r}, which is not installed"
     else:
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        text = _text(error)
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
         return f"{what.splitlines()[0]} ({error.filename}:{error.lineno})"
     frames = [
@@ -37,7 +38,14 @@ def explain(error: BaseException) -> str:
         if not frame.filename.startswith("<frozen") and not _ours(frame.filename)
     ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return " ".join(what.splitlines()) + where
+    return plain(" ".join(what.splitlines()), 500) + where
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001 - an exception's own text is plugin code too
+        return f"its text cannot be had: {type(another).__name__}"
 
 
 def _ours(filename: str) -> bool:
@@ -74,13 +82,16 @@ class Watchdog:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="llama-watchdog", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="llama-watchdog", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # no threads left, or the interpreter is ending
+                    log.warning("calls into plugins are not watched: %s", error)
+                else:
+                    self._thread = thread
 
     def _run(self) -> None:
-        tick = min(1.0, self.timeout_seconds / 4)
+        tick = min(1.0, max(0.01, self.timeout_seconds / 4))
         idle_ticks = 0
         while True:
             time.sleep(tick)
@@ -90,7 +101,7 @@ class Watchdog:
             for number, (since, plugin, where) in calls:
                 if now - since >= self.timeout_seconds and number not in self._reported:
                     self._reported.add(number)
-                    self._report(plugin, where, now - since)
+                    self._report(plugin, where, self.timeout_seconds)
             idle_ticks = 0 if calls else idle_ticks + 1
             if idle_ticks >= 4:
                 with self._starting:
@@ -117,7 +128,8 @@ if hasattr(os, "register_at_fork"):
 class Guard:
     """`with guard(plugin, where): …` turns whatever escapes into a `PluginFault` and counts it.
 
-    A `LlamaError` passes through as it is: it is the plugin's answer to the user, not a fault.
+    A `LlamaError` passes through as it is: it is the plugin's answer to the user, not a fault. So
+    does `KeyboardInterrupt`: it is the user's.
     """
 
     def __init__(self, watchdog: Watchdog, on_fault: Callable[[PluginFault], None]) -> None:
@@ -150,7 +162,7 @@ class _Guarded:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._guard._watchdog.leave(self._number)
-        if not isinstance(error, (Exception, SystemExit)) or isinstance(error, LlamaError):
+        if error is None or isinstance(error, (LlamaError, KeyboardInterrupt, GeneratorExit)):
             return
         raise self._guard.fault(self._plugin, self._where, explain(error), error) from error
 

@@ -64,7 +64,8 @@ def _files(found: Found) -> dict[str, Path]:
 
 
 def _counts(path: Path) -> bool:
-    return path.suffix != ".pyc" and path.name not in _INSTALLER_FILES
+    # A .pyc outside of __pycache__ is imported like a source, so it counts like one.
+    return path.parent.name != "__pycache__" and path.name not in _INSTALLER_FILES
 
 
 def write(file: Path, plugins: Iterable[Found]) -> dict[str, Locked]:
@@ -72,7 +73,7 @@ def write(file: Path, plugins: Iterable[Found]) -> dict[str, Locked]:
     entries = {
         one.name: Locked(one.dist, one.version, digest(one))
         for one in plugins
-        if one.name != BUILTIN
+        if one.name != BUILTIN and one.error is None
     }
     text = _HEADING + "version = 1\n"
     for name, entry in sorted(entries.items()):
@@ -119,6 +120,8 @@ def refusal(found: Found, entries: Mapping[str, Locked]) -> str | None:
         return "the lock file does not name it"
     if (entry.dist, entry.version) != (found.dist, found.version):
         return f"the lock file names {entry.dist} {entry.version}"
-    if entry.digest != digest(found):
-        return "its files are not the ones that were locked"
-    return None
+    try:
+        same = entry.digest == digest(found)
+    except OSError as error:
+        return f"its files cannot be read: {error.strerror}: {error.filename}"
+    return None if same else "its files are not the ones that were locked"

@@ -6,6 +6,7 @@ whether a claim is true (activation checks that).
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,11 +22,12 @@ from pydantic import (
 )
 
 from llama_core.contracts import KINDS
-from llama_core.errors import ManifestError, did_you_mean, sentence
+from llama_core.errors import ManifestError, did_you_mean, plain, sentence
 from llama_core.events import EVENT_NAMES
 
 FILE_NAME = "plugin.toml"
 MAX_PROVIDES = 256
+MAX_FAULTS_SHOWN = 8
 
 Kind = Literal[
     "backend", "program", "quantizer", "transform", "sampler", "parallelism", "launcher",
@@ -40,12 +42,17 @@ Dotted = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)
 ]
 Line = Annotated[
-    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+    str,  # printed to terminals: no control characters, no separators, no changes of direction
+    StringConstraints(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$",
+    ),
 ]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Needs(_Table):
@@ -60,9 +67,9 @@ class Provides(_Table):
 
     kind: Kind
     name: Name
-    api: int = Field(ge=1, le=1_000_000)
+    api: int = Field(strict=True, ge=1, le=1_000_000)
     summary: Line | None = None
-    priority: int = Field(default=50, ge=0, le=100)
+    priority: int = Field(default=50, strict=True, ge=0, le=100)
     needs: Needs = Needs()
     combines: tuple[Name, ...] = ()
     options: str | dict[str, Any] | None = None
@@ -73,7 +80,8 @@ class Provides(_Table):
         if isinstance(value, str):
             package, _, resource = value.partition(":")
             parts = resource.split("/")
-            if not package or not resource or ".." in parts or "" in parts:
+            bad = {"", ".", ".."} & set(parts) or set("\\:\0") & set(resource)
+            if bad or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", package):
                 raise ValueError("give 'package:file.json', a file inside the package, or a table")
         return value
 
@@ -86,7 +94,8 @@ class Requires(_Table):
 
     kind: Kind
     name: Name | None = None
-    version: str | None = None  # of the distribution that provides it, as in `>=0.2,<2`
+    # Of the distribution that provides it, as in `>=0.2,<2`.
+    version: Annotated[str, StringConstraints(max_length=100)] | None = None
 
     @field_validator("version")
     @classmethod
@@ -119,7 +128,7 @@ class Manifest(_Table):
         for name in value:
             if name not in EVENT_NAMES:
                 hint = did_you_mean(name, EVENT_NAMES) or f"there are {', '.join(EVENT_NAMES)}"
-                raise ValueError(f"there is no event {name!r}; {hint}")
+                raise ValueError(f"there is no event {plain(name)!r}; {hint}")
         return value
 
     @model_validator(mode="after")
@@ -137,8 +146,7 @@ class Manifest(_Table):
 def parse(table: dict[str, Any], *, source: str, entry_point: str | None = None) -> Manifest:
     """Validate a manifest; the error lists everything that is wrong with it."""
     try:
-        # TOML has arrays where we keep tuples: strict mode takes them through JSON's rules.
-        manifest = Manifest.model_validate(_tuples(table))
+        manifest = Manifest.model_validate(table)
     except ValidationError as error:
         raise ManifestError(
             f"{source} is not a valid manifest: " + "; ".join(_faults(error)),
@@ -170,14 +178,6 @@ def here() -> tuple[str, str]:
     return system.get(sys.platform, sys.platform), arch.get(machine, machine)
 
 
-def _tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {k: v if k == "options" else _tuples(v) for k, v in value.items()}
-    return value
-
-
 def _faults(error: ValidationError) -> list[str]:
     known = {
         "provides": Provides.model_fields,
@@ -185,8 +185,9 @@ def _faults(error: ValidationError) -> list[str]:
         "needs": Needs.model_fields,
     }
     faults = []
-    for one in error.errors(include_url=False):
-        where = ".".join(str(part) for part in one["loc"])
+    errors = error.errors(include_url=False)
+    for one in errors[:MAX_FAULTS_SHOWN]:
+        where = ".".join(plain(part) for part in one["loc"])
         message = one["msg"].removeprefix("Value error, ")
         if one["type"] == "extra_forbidden":
             table = next((known[p] for p in reversed(one["loc"][:-1]) if p in known), None)
@@ -195,11 +196,14 @@ def _faults(error: ValidationError) -> list[str]:
                 "."
             )
         elif one["type"] == "literal_error" and isinstance(one["input"], str):
-            hint = did_you_mean(one["input"], KINDS)
-            message = f"{one['input']!r} is not one of {one['ctx']['expected']}" + (
+            expected = one["ctx"]["expected"]
+            hint = did_you_mean(one["input"], re.findall(r"'(.+?)'", expected))
+            message = f"{plain(one['input'])!r} is not one of {expected}" + (
                 f" ({hint})" if hint else ""
             )
         elif one["type"] == "string_pattern_mismatch":
-            message = f"{str(one['input'])[:80]!r} does not match {one['ctx']['pattern']}"
+            message = f"{plain(one['input'])!r} does not match {one['ctx']['pattern']}"
         faults.append(f"{where}: {message}" if where else message)
+    if len(errors) > MAX_FAULTS_SHOWN:
+        faults.append(f"and {len(errors) - MAX_FAULTS_SHOWN} more")
     return faults

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.discovery import Found
-from llama_core.errors import IncompatiblePlugin, OptionsError, did_you_mean, sentence
+from llama_core.errors import IncompatiblePlugin, OptionsError, did_you_mean, plain, sentence
 from llama_core.manifest import Provides
+
+MAX_BYTES = 256 << 10  # of a schema file
 
 
 def schema(provides: Provides, *, plugin: Found) -> Mapping[str, Any] | None:
@@ -36,18 +38,24 @@ def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> 
         if given:
             raise OptionsError(
                 f"{provides} of plugin '{plugin.name}' takes no options, and was given "
-                f"{', '.join(sorted(given))}"
+                f"{', '.join(sorted(map(str, given)))}"
             )
         return
     import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
+    kind = jsonschema.Draft202012Validator
     try:
-        checker = jsonschema.Draft202012Validator(declared)
+        kind.check_schema(declared)
+        # A registry of its own: the default one would fetch a `$ref` from the network.
+        checker = kind(declared, registry=Registry())
         errors = sorted(checker.iter_errors(given), key=lambda each: list(map(str, each.path)))
-    except jsonschema.SchemaError as error:
+    except (jsonschema.SchemaError, Unresolvable, RecursionError) as error:
+        what = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
         raise IncompatiblePlugin(
             f"plugin '{plugin.name}' declares a schema for {provides} that is not one: "
-            f"{error.message}"
+            f"{plain(what, 200)}"
         ) from error
     if errors:
         known = declared.get("properties", {})
@@ -55,7 +63,7 @@ def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> 
             f"{'.'.join(map(str, each.path))}: {each.message}" if each.path else each.message
             for each in errors
         ]
-        near = [did_you_mean(name, known) for name in given if name not in known]
+        near = [did_you_mean(str(name), known) for name in given if name not in known]
         raise OptionsError(
             f"options of {provides} do not fit: {'; '.join(faults)}",
             remedy=sentence(*near, f"it takes {', '.join(known) or 'no options'}"),
@@ -74,7 +82,11 @@ def _resource(package: str, resource: str, plugin: Found) -> Path:
 @lru_cache(maxsize=256)
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        table = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES >> 10} KiB")
+        table = json.loads(data)
     except (OSError, ValueError, RecursionError) as error:
         raise IncompatiblePlugin(f"the options schema {path} cannot be read: {error}") from error
     if not isinstance(table, dict):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 import pluggy
 
-from llama_core import compat, hookspecs, options
+from llama_core import compat, deprecated, hookspecs, options
 from llama_core.catalogue import Capability, Catalogue, Plugin, State
 from llama_core.config import Config, load_config
 from llama_core.contracts import spec as spec_of
@@ -28,13 +28,14 @@ from llama_core.errors import (
     CapabilityConflict,
     IncompatiblePlugin,
     LlamaError,
+    OptionsError,
     PluginFault,
     PluginQuarantined,
     did_you_mean,
     sentence,
 )
 from llama_core.events import EVENTS, Event, Events, PluginFailed, PluginLoaded
-from llama_core.isolation import Guard, Watchdog
+from llama_core.isolation import Guard, Watchdog, explain
 from llama_core.manifest import parse
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Plugins(Catalogue):
         self._active: dict[str, _Active] = {}
         watchdog = Watchdog(self.config.hook_timeout_seconds, self._report_hang)
         self.guard = Guard(watchdog, self._count_fault)
+        self._importing = Guard(watchdog, lambda error: None)  # one fault is enough, see activate
 
     @classmethod
     def load(cls, config: Config | None = None) -> Plugins:
@@ -96,35 +98,37 @@ class Plugins(Catalogue):
         given = self._checked_options(capability, options)
         active = self._active.get(plugin.name) or self.activate(plugin.name)
         hook = getattr(active.manager.hook, spec.hook)
+        if provides.api < spec.api:
+            old = deprecated.older_contract(spec.kind, provides.api, spec.api, plugin.name)
+            deprecated.warn(old, stacklevel=2)
         with self.guard(plugin.name, spec.hook):
             value = hook(name=provides.name, options=given, plugins=self)
             if value is not None and provides.api != spec.api:
-                value = compat.adapt(
-                    value, spec, provides.api, plugin=plugin.name, adapters=self._adapters
-                )
-        problem = spec.unfulfilled(value)
+                value = compat.adapt(value, spec, provides.api, adapters=self._adapters)
+            problem = spec.unfulfilled(value)
         if problem is not None:
             raise self.guard.fault(plugin.name, spec.hook, problem)
         return value
 
     def activate(self, name: str) -> _Active:
         """Import a plugin and check its claims; once per process, a second call does nothing."""
-        with self._lock:
+        plugin = self[name]
+        with plugin.activating:  # its own lock: while one plugin hangs, the others can be had
             if name in self._active:
                 return self._active[name]
-            plugin = self[name]
             if plugin.reason is not None:
-                raise plugin.reason
-            self._check_requirements(plugin, ())
+                raise copy.copy(plugin.reason)  # raised anew, it would hold every traceback
+            self._check_requirements(plugin)
             try:
                 active = _Active(self._import(plugin))
                 self._check_claims(plugin, active.manager)
             except LlamaError as error:
                 self._quarantine(plugin, getattr(error, "why", error.message), error)
                 raise
-            self._listen(plugin, active)
-            self._active[name] = active
-            plugin.state = State.ACTIVE
+            with self._lock:
+                self._listen(plugin, active)
+                self._active[name] = active
+                plugin.state = State.ACTIVE
         self.events.emit(PluginLoaded(plugin=name, version=plugin.found.version))
         return active
 
@@ -175,6 +179,7 @@ class Plugins(Catalogue):
             plugin = self[name]
             if plugin.state is State.QUARANTINED:
                 plugin.state, plugin.reason, plugin.num_faults = State.READY, None, 0
+                self._resolved.clear()  # who answered in its place need not any more
 
     def fault(
         self, plugin: str, where: str, why: str, cause: BaseException | None = None
@@ -191,7 +196,7 @@ class Plugins(Catalogue):
         name = plugin.manifest.module or plugin.found.package
         not_yet = [module for module in HEAVY if module not in sys.modules]
         began = time.perf_counter()
-        with self.guard(plugin.name, f"import {name}"):
+        with self._importing(plugin.name, f"import {name}"):
             module = plugin.module or import_module(name)
             try:
                 manager.register(module, plugin.name)
@@ -256,24 +261,25 @@ class Plugins(Catalogue):
                 return
             plugin.num_faults += 1
             if plugin.num_faults >= self.config.max_faults:
-                why = f"{plugin.num_faults} faults, the last in {error.hook}: {error.why}"
+                why = f"{plugin.num_faults} fault(s), the last in {error.hook}: {error.why}"
                 self._quarantine(plugin, why, error)
                 return
         self.events.emit(PluginFailed(plugin=plugin.name, reason=error.why, quarantined=False))
 
     def _quarantine(self, plugin: Plugin, why: str, cause: LlamaError) -> None:
-        self.deactivate(plugin.name)
-        plugin.state = State.QUARANTINED
-        plugin.reason = PluginQuarantined(
-            f"plugin '{plugin.name}' is quarantined: {why}", remedy=cause.remedy
-        )
-        self._resolved.clear()
+        with self._lock:
+            self.deactivate(plugin.name)
+            plugin.state = State.QUARANTINED
+            plugin.reason = PluginQuarantined(
+                f"plugin '{plugin.name}' is quarantined: {why}", remedy=cause.remedy
+            )
+            self._resolved.clear()
         self.announcements.note(str(plugin.reason))
         self.events.emit(PluginFailed(plugin=plugin.name, reason=why, quarantined=True))
 
     def _report_hang(self, plugin: str, where: str, seconds: float) -> None:
         self.announcements.note(
-            f"plugin '{plugin}' has been in {where} for over {seconds:.0f} s and cannot be "
+            f"plugin '{plugin}' has been in {where} for over {seconds:g} s and cannot be "
             "interrupted from here",
             remedy="If it does not return, end the process; to go on without it: "
             f"llama plugins disable {plugin}",
@@ -282,7 +288,13 @@ class Plugins(Catalogue):
     def _checked_options(self, capability: Capability, given: Mapping[str, Any]) -> dict[str, Any]:
         if not given and capability.provides.options is None:
             return {}
-        own = copy.deepcopy(dict(given))
+        try:
+            own = copy.deepcopy(dict(given))
+        except Exception as error:
+            raise OptionsError(
+                f"options of {capability.provides} cannot be copied: {explain(error)}",
+                remedy="Options are plain data: texts, numbers, lists and tables.",
+            ) from error
         options.validate(capability.provides, own, plugin=capability.plugin.found)
         return own
 

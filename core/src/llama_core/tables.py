@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from llama_core.errors import LlamaError, ManifestError
 
 MAX_BYTES = 64 << 10
+MAX_DEPTH = 32
+
+# tomllib takes time by the square of a key's parts: 64 KiB of `a.a.a…` would take a minute.
+_TOO_DOTTED = re.compile(r"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){" + f"{MAX_DEPTH}}}")
 
 
 def read_table(
@@ -23,13 +28,32 @@ def read_table(
     if len(data) > max_bytes:
         raise error(f"{path} is larger than {max_bytes >> 10} KiB, the most such a file may be")
     try:
-        return tomllib.loads(data.decode())
+        text = data.decode("utf-8-sig")  # some editors open a file with a byte order mark
+        if _TOO_DOTTED.search(text):
+            raise RecursionError
+        table = tomllib.loads(text)
+        _check_depth(table)
     except UnicodeDecodeError as cause:
         raise error(
-            f"{path} is not UTF-8: byte {cause.start} is {data[cause.start]:#04x}",
+            f"{path} is not UTF-8: byte {cause.start} is {cause.object[cause.start]:#04x}",
             remedy="Save it as UTF-8.",
         ) from cause
     except RecursionError as cause:
-        raise error(f"{path} is nested too deeply") from cause
-    except tomllib.TOMLDecodeError as cause:
+        raise error(f"{path} is nested too deeply, more than {MAX_DEPTH} levels") from cause
+    except ValueError as cause:  # TOMLDecodeError, and int()'s own bound on digits
         raise error(f"{path} is not valid TOML: {cause}") from cause
+    return table
+
+
+def _check_depth(table: dict[str, Any]) -> None:
+    level: list[Any] = [table]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise RecursionError

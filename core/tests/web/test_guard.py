@@ -177,6 +177,8 @@ def test_a_path_under_a_proxys_prefix_is_the_path_the_application_sees(guard, cl
     assert client("/llm/health", extra=inside).http(guard()).status == 200
     assert client("/llm/v1/models", extra=inside).http(guard()).status == 401
     assert client("/llmhealth", extra=inside).http(guard()).status == 404
+    beside = guard(routes=Routes([Rule("GET", "/llmhealth", "public")]))
+    assert client("/llmhealth", extra=inside).http(beside).status == 200
 
 
 def test_lifespan_passes_untouched_and_unknown_scopes_are_refused(guard):

@@ -112,6 +112,13 @@ def test_a_missing_file_or_folder_is_one_line(tmp_path):
         Keyring().save(tmp_path / "none" / "keys.json")
 
 
+def test_a_save_that_fails_leaves_nothing_behind(tmp_path):
+    (tmp_path / "keys.json").mkdir()
+    with pytest.raises(LlamaError, match="cannot be written"):
+        Keyring().save(tmp_path / "keys.json")
+    assert os.listdir(tmp_path) == ["keys.json"]
+
+
 def test_a_key_needs_a_plain_name_and_known_scopes():
     for name, scopes in [("", {"infer"}), ("a\nb", {"infer"}), ("a", set()), ("a", {"root"})]:
         with pytest.raises(LlamaError):

@@ -112,6 +112,12 @@ def test_a_foreign_page_is_refused_with_and_without_a_key(guard, client, echo, s
     assert not app.scopes
 
 
+def test_two_origins_are_a_foreign_page(guard, client):
+    ours = b"http://localhost:8000"
+    answer = client(origin=ours, headers=[(b"origin", ours)]).http(guard())
+    assert answer.status == 403
+
+
 @pytest.mark.parametrize(
     ("origin", "extra"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llama_core.web import RefusedError, Routes, Rule, below
+from llama_core.web import ANY, WEBSOCKET, RefusedError, Routes, Rule, below
 
 
 def test_overlapping_rules_ask_for_all_their_scopes_in_any_order():
@@ -56,6 +56,12 @@ def test_one_segment_is_one_segment():
     for path in ("/a/b/b/c.d", "/a//c.d", "/a/b/cxd", "/a/b/c.d/", "/a/b/c.d\n"):
         with pytest.raises(RefusedError):
             routes.scopes("GET", path)
+
+
+def test_any_method_is_no_websocket():
+    with pytest.raises(RefusedError) as refused:
+        Routes([Rule(ANY, "/a", "public")]).scopes(WEBSOCKET, "/a")
+    assert refused.value.status == 404
 
 
 def test_a_wrong_method_is_told_the_right_ones():

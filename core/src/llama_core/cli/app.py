@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ import click
 
 from llama_core import __version__
 from llama_core.config import Config, load_config
-from llama_core.discovery import BUILTIN, Found, discover
+from llama_core.discovery_cache import discover_cached
 from llama_core.errors import LlamaError, did_you_mean, sentence
 
 if TYPE_CHECKING:
+    from llama_core.discovery import Found
     from llama_core.plugins import Plugins
 
 # name -> (module, one line for --help)
@@ -45,7 +46,11 @@ class Session:
 
     @cached_property
     def found(self) -> list[Found]:
-        return discover()
+        if self.config.locked:
+            from llama_core.discovery import discover
+
+            return discover()
+        return discover_cached()
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -61,7 +66,7 @@ class Session:
             off = not config.plugins or one.name in config.disable
             off = off or (config.allow is not None and one.name not in config.allow)
             provides = (one.table or {}).get("provides", [])
-            if one.error or (off and one.name != BUILTIN) or not isinstance(provides, list):
+            if one.error or (off and one.name != "builtin") or not isinstance(provides, list):
                 continue
             for entry in provides:
                 if isinstance(entry, dict) and entry.get("kind") == "command":
@@ -117,6 +122,17 @@ def _session(ctx: click.Context) -> Session:
     return ctx.ensure_object(Session)
 
 
+def _flag(name: str, key: str, value: Any, text: str) -> Callable[[Any], Any]:
+    """A flag before the command. Eager: which commands there are may depend on it."""
+
+    def set_flag(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+        if given:
+            _session(ctx).flags[key] = value
+
+    options = {"is_flag": True, "is_eager": True, "expose_value": False}
+    return click.option(name, callback=set_flag, help=text, **options)
+
+
 @click.group(
     cls=LlamaGroup,
     name="llama",
@@ -124,16 +140,10 @@ def _session(ctx: click.Context) -> Session:
     epilog="Example: llama doctor",
 )
 @click.version_option(__version__, prog_name="llama-core")
-@click.option("--no-plugins", is_flag=True, help="Use the builtins only.")
-@click.option("--strict", is_flag=True, help="Make every fallback an error.")
-@click.pass_context
-def llama(ctx: click.Context, no_plugins: bool, strict: bool) -> None:
+@_flag("--no-plugins", "plugins", False, "Use the builtins only.")
+@_flag("--strict", "core.strict", True, "Make every fallback an error.")
+def llama() -> None:
     """Run, quantize, serve and train LLaMA-family models; everything is a plugin."""
-    flags = _session(ctx).flags
-    if no_plugins:
-        flags["plugins"] = False
-    if strict:
-        flags["core.strict"] = True
 
 
 def run(argv: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -22,8 +23,9 @@ def emit(data: Any, as_json: bool, lines: Callable[[], Iterable[str]]) -> None:
     if as_json:
         click.echo(json.dumps(data, indent=2, default=str, ensure_ascii=False))
         return
-    for line in lines():
-        click.echo(line)
+    text = "\n".join(lines())
+    if text:
+        click.echo(text)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
@@ -31,7 +33,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]
     all_rows = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(row[i]) for row in all_rows) for i in range(len(header) - 1)]
     room = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
-    cut = max(room, 20) if click.get_text_stream("stdout").isatty() else None
+    cut = max(room, 20) if sys.stdout.isatty() else None
     for number, row in enumerate(all_rows):
         last = row[-1] if cut is None or len(row[-1]) <= cut else row[-1][: cut - 1] + "…"
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]

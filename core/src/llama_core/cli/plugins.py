@@ -15,7 +15,7 @@ from llama_core.cli.output import emit, json_option, table
 from llama_core.discovery import BUILTIN
 from llama_core.errors import LlamaError
 
-pass_session = click.make_pass_decorator(Session)
+pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
 @click.group("plugins", epilog="Example: llama plugins list")

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from llama_core.contracts.spec import Spec
 from llama_core.contracts.step import Batch, Output, Plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,15 @@ class SamplingProgram(Program, Protocol):
     """An optional power: rows that want a TOKEN are sampled by the program itself."""
 
     samples: frozenset[str]  # the standard transforms and samplers it runs, by name
+
+
+class AdapterProgram(Program, Protocol):
+    """An optional power: adapters are loaded into the slots that the plan reserved."""
+
+    def load_adapter(
+        self, slot: int, adapter: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    ) -> None:
+        """By linear: a [rank, in] and b [out, rank], scale included. None at all empties it."""
 
 
 class ProgramProvider(Protocol):

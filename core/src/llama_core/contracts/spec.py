@@ -27,6 +27,8 @@ class Spec(Generic[T]):
         """Why an object does not fulfil the contract, or None where it has all it must."""
         if candidate is None:
             return f"it answered nothing where a {self.contract.__name__} was asked for"
+        if isinstance(candidate, type):
+            return f"it gave the class {candidate.__name__} where an object of it was asked for"
         for name in _members(cast(Any, self.contract)):
             if not hasattr(type(candidate) if name == "__call__" else candidate, name):
                 return (

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from llama_core.contracts.parallelism import Communicator
+
 
 class Want(IntEnum):
     """What one row of a batch is to give."""
@@ -32,7 +34,7 @@ class Plan:
     devices: tuple[str, ...] = ("cpu",)
     rank: int = 0
     world_size: int = 1
-    communicator: str | None = None  # name of the parallelism capability that made it
+    communicator: Communicator | None = None  # this rank's end of the line to the others
     kv_bytes: int = 256 << 20
     kv_dtype: str = "f32"  # f32 f16 bf16 q8 (one scale per token and head)
     block_size: int = 16

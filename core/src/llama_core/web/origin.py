@@ -17,7 +17,9 @@ from llama_core.web.asgi import Headers, Scope, header_values
 from llama_core.web.bind import as_address, is_loopback, is_wildcard
 from llama_core.web.refusal import RefusedError, shown
 
-_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
+_AUTHORITY = re.compile(
+    r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE
+)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII | re.IGNORECASE)
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9_, -]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -10,6 +10,7 @@ columns sorted before they were grouped. It knows the bytes, the arithmetic is i
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import gcd, lcm
@@ -38,17 +39,17 @@ class AffineLayout(Encoding):
 
     __slots__ = ()
 
+    @abstractmethod
     def unpack(self, parts: Parts, shape: Shape) -> Affine:
         """The affine view of the parts."""
-        raise TypeError(f"{type(self).__name__} has no unpack")
 
+    @abstractmethod
     def pack(self, view: Affine, shape: Shape) -> dict[str, Array]:
         """The parts of a view that has this layout's bits, group and levels."""
-        raise TypeError(f"{type(self).__name__} has no pack")
 
+    @abstractmethod
     def scheme(self) -> Scheme:
         """What the reference rounding has to produce."""
-        raise TypeError(f"{type(self).__name__} has no scheme")
 
     def encode(self, x: Array) -> dict[str, Array]:
         x_NK = np.ascontiguousarray(x, np.float32).reshape(rows_and_columns(x.shape))

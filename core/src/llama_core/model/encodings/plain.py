@@ -96,6 +96,13 @@ def to_bf16(x: Array) -> Array:
     return np.where(nan, (bits >> 16).astype(np.uint16) | np.uint16(0x40), rounded)
 
 
+def as_float32(part: Array) -> FloatArray:
+    """Scales as numbers: files hold them in float16, float32 or (as uint16) bfloat16."""
+    if part.dtype == np.uint16:
+        return (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return part.astype(np.float32)
+
+
 @cache
 def float8_values(kind: str) -> FloatArray:
     """The 256 numbers of an 8-bit float (`f8e4m3` is the finite variant that checkpoints use)."""

@@ -1,0 +1,121 @@
+"""Turns a schedule into the flat batch a program runs, and says which rows gave what to whom.
+
+The only place in the engine that builds arrays for a program. It decides nothing: what is computed
+is the schedule's, what is wanted is the answer's. Legend in `contracts/step.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from llama_core.contracts.step import Batch, DeviceSampling, Output, Want
+from llama_core.engine.answer import Answer
+from llama_core.engine.faults import ProgramFault
+from llama_core.engine.scheduler import Schedule
+
+NOTHING, LOGITS, HIDDEN, TOKEN = (int(w) for w in Want)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Per sequence of the schedule: how many of its rows want something, and of what kind.
+
+    Rows of one kind lie in the output in this order, so that a running count finds them.
+    """
+
+    wants: list[tuple[int, int]]  # kind, count
+    num_logits: int
+    num_hidden: int
+    num_tokens: int
+
+
+def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> tuple[Batch, Rows]:
+    tokens: list[int] = []
+    positions: list[int] = []
+    starts = [0]
+    want: list[int] = []
+    wants: list[tuple[int, int]] = []
+    adapters: list[int] = []
+    sampling: list[DeviceSampling | None] = []
+    counts = [0, 0, 0, 0]
+    adapted = sampled = False
+    for sequence in plan.sequences:
+        answer = answers[sequence.id]
+        known = sequence.tokens
+        first, rows = sequence.num_computed, sequence.num_scheduled
+        if rows == 1:
+            tokens.append(known[first])
+            positions.append(first)
+        else:
+            tokens += known[first : first + rows]
+            tokens += sequence.drafts
+            positions += range(first, first + rows)
+        starts.append(len(tokens))
+        if rows == 1 and first + 1 == len(known) and answer.request.pooling is None:
+            kind, count = _choosing(answer), 1
+            want.append(kind)
+        else:
+            kind, count = _wanted(answer, first, rows)
+            want += [NOTHING] * (rows - count)
+            want += [kind] * count
+        wants.append((kind, count))
+        counts[kind] += count
+        adapters.append(answer.request.adapter)
+        adapted = adapted or answer.request.adapter >= 0
+        if kind == TOKEN:
+            sampled = True
+            sampling.append(answer.sampling())
+        else:
+            sampling.append(None)
+    batch = Batch(
+        np.array(tokens, np.int32),
+        np.array(positions, np.int32),
+        np.array(starts, np.int32),
+        tuple(tuple([s.tables[g] for s in plan.sequences]) for g in range(num_groups)),
+        np.array(want, np.uint8),
+        adapters_S=np.array(adapters, np.int32) if adapted else None,
+        sampling_S=tuple(sampling) if sampled else None,
+    )
+    return batch, Rows(wants, counts[LOGITS], counts[HIDDEN], counts[TOKEN])
+
+
+def _wanted(answer: Answer, first: int, rows: int) -> tuple[int, int]:
+    """The kind and how many of the last rows want it."""
+    sequence = answer.stream
+    end = first + rows
+    complete = end == len(sequence.tokens) + len(sequence.drafts)
+    if answer.request.pooling is not None:
+        if answer.request.pooling == "mean":
+            return HIDDEN, max(0, end - max(first, answer.num_pooled))
+        return (HIDDEN, 1) if complete else (NOTHING, 0)
+    scored = answer.prompt_logprobs
+    if scored is not None and len(scored) < sequence.num_prompt:
+        # Row p tells of prompt token p + 1; the rows already told of were lost to a preemption.
+        return LOGITS, max(0, end - max(first, len(scored) - 1))
+    if not complete:
+        return NOTHING, 0
+    return _choosing(answer), 1 + len(sequence.drafts)
+
+
+def _choosing(answer: Answer) -> int:
+    """Where the next token is chosen; n choices of one row are always chosen here."""
+    return LOGITS if answer.device is None or answer.stream.slots > 1 else TOKEN
+
+
+def inspect(output: Output, rows: Rows, vocab_size: int) -> None:
+    """Refuse an output that is not what was asked for, before anyone reads from it."""
+    for name, array, count, width in (
+        ("logits_RV", output.logits_RV, rows.num_logits, vocab_size),
+        ("hidden_RD", output.hidden_RD, rows.num_hidden, None),
+        ("tokens_R", output.tokens_R, rows.num_tokens, None),
+    ):
+        if not count:
+            continue
+        if array is None:
+            raise ProgramFault(f"the program gave no {name} for {count} rows that want it")
+        if array.shape[0] != count or (width is not None and array.shape[1:] != (width,)):
+            asked = (count,) if width is None else (count, width)
+            raise ProgramFault(f"the program gave {name} of shape {array.shape}, not {asked}")

@@ -1,0 +1,225 @@
+"""What is asked of the engine and what it answers: frozen requests, streamed updates.
+
+Every number has its bound here, and the bound is in the message. It knows neither how a request is
+scheduled nor how a token is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from llama_core.contracts.postprocessor import Piece
+from llama_core.engine.faults import ContextOverflow, InvalidRequest
+from llama_core.errors import LlamaError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from llama_core.contracts.postprocessor import Postprocessor
+    from llama_core.contracts.sampler import Sampler
+    from llama_core.contracts.transform import Transform
+
+Finish = Literal["stop", "length", "cancelled", "deadline", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A capability by name and options; this is how a chain travels to a worker."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """How an answer is to be chosen, and when it ends."""
+
+    max_tokens: int | None = None  # None: as long as the context allows
+    n: int = 1
+    transforms: tuple[Link | Transform, ...] = ()
+    sampler: Link | Sampler = Link("greedy")  # noqa: RUF009  frozen, so safe to share
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_tokens: frozenset[int] = frozenset()
+    ignore_eos: bool = False
+    include_stop: bool = False  # whether the stop string itself is part of the text
+    logprobs: int | None = None  # how many alternatives beside the chosen token
+    prompt_logprobs: int | None = None
+    processed_logprobs: bool = False  # of what the transforms left, not of the model's own logits
+    postprocessors: tuple[Link | Postprocessor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to the model, in tokens."""
+
+    id: str
+    prompt: tuple[int, ...]
+    params: Params = Params()  # noqa: RUF009
+    answer: tuple[int, ...] = ()  # the beginning of an answer that is to be continued
+    tenant: str = ""
+    priority: int = 0  # smaller is sooner
+    deadline_seconds: float | None = None
+    adapter: int = -1  # slot of a compiled program; -1 for none
+    pooling: Literal["last", "mean"] | None = None  # give a hidden state instead of an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one engine serves at most. Whoever starts an engine decides these once."""
+
+    max_rows: int = 512  # tokens a step
+    max_sequences: int = 64  # sequences a step; n counts n
+    max_length: int = 4096  # tokens of prompt and answer
+    max_queued: int = 100_000  # requests not yet started
+    max_logprobs: int = 20
+    max_stops: int = 16
+    max_stop_characters: int = 256
+    max_links: int = 32  # transforms, and postprocessors
+    patience: int = 1000  # later arrivals that one level of priority is worth
+
+
+@dataclass(slots=True)
+class Logprob:
+    """A chosen token's log-probability, its rank (1 is likeliest), and the likeliest others."""
+
+    token: int
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Update:
+    """What happened to one choice of a request in one step.
+
+    Not frozen: a few hundred are made in each step, and a frozen one costs three times as much.
+    """
+
+    request_id: str
+    choice: int = 0
+    tokens: Sequence[int] = ()
+    pieces: Sequence[Piece] = ()
+    logprobs: Sequence[Logprob] = ()
+    prompt_logprobs: Sequence[Logprob | None] | None = None  # once, with the first token
+    hidden: NDArray[np.float32] | None = None
+    finish: Finish | None = None
+    stopped_by: int | str | None = None
+    error: LlamaError | None = None
+    usage: Usage | None = None  # with `finish`
+    last: bool = False  # no choice of the request is open any more
+
+    @property
+    def text(self) -> str:
+        """The new part of the answer proper, without reasoning and tool calls."""
+        return "".join(p.text for p in self.pieces if p.channel == "content")
+
+
+def check(request: Request, limits: Limits, vocab_size: int, adapter_slots: int) -> int:
+    """Refuse what cannot be served; give the length that prompt and answer may reach."""
+    params = request.params
+    _text("id", request.id, 1, 256)
+    _text("tenant", request.tenant, 0, 256)
+    _number("n", params.n, 1, limits.max_sequences)
+    _number("seed", params.seed, 0, 2**64 - 1)
+    _number("logprobs", params.logprobs, 0, limits.max_logprobs)
+    _number("prompt_logprobs", params.prompt_logprobs, 0, limits.max_logprobs)
+    _number("priority", request.priority, -100, 100)
+    _number("adapter", request.adapter, -1, adapter_slots - 1)
+    _number("transforms", len(params.transforms), 0, limits.max_links)
+    _number("postprocessors", len(params.postprocessors), 0, limits.max_links)
+    _number("stop", len(params.stop), 0, limits.max_stops)
+    _number("stop_tokens", len(params.stop_tokens), 0, 4096)
+    for stop in params.stop:
+        _text("stop", stop, 1, limits.max_stop_characters)
+    seconds = request.deadline_seconds
+    if seconds is not None and not (
+        isinstance(seconds, int | float) and 0 < seconds <= 86_400 and not isinstance(seconds, bool)
+    ):
+        raise InvalidRequest(
+            f"deadline_seconds must be above 0 and at most 86400, not {seconds!r}",
+            param="deadline_seconds",
+        )
+    if not request.prompt:
+        raise InvalidRequest(
+            "the prompt has no tokens", param="prompt", remedy="Give it at least one"
+        )
+    for token in (*request.prompt, *request.answer, *params.stop_tokens):
+        if not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise InvalidRequest(
+                f"token ids must be from 0 to {vocab_size - 1}, not {token!r}",
+                param="prompt",
+                remedy="The tokenizer may not belong to this model",
+            )
+    if request.pooling is not None:
+        return _check_pooling(request, limits)
+    return _check_length(request, limits)
+
+
+def _check_length(request: Request, limits: Limits) -> int:
+    given = len(request.prompt) + len(request.answer)
+    room = limits.max_length - given
+    if room < 1:
+        raise ContextOverflow(
+            f"prompt and answer may have {limits.max_length} tokens together, and the prompt "
+            f"has {given} already",
+            param="prompt",
+            remedy=f"Shorten it by {1 - room}",
+        )
+    asked = request.params.max_tokens
+    _number("max_tokens", asked, 1, None)
+    if asked is not None and asked > room:
+        raise ContextOverflow(
+            f"max_tokens must be from 1 to {room} after a prompt of {given} tokens "
+            f"(the context holds {limits.max_length}), not {asked}",
+            param="max_tokens",
+        )
+    return given + (room if asked is None else asked)
+
+
+def _check_pooling(request: Request, limits: Limits) -> int:
+    if request.pooling not in ("last", "mean"):
+        raise InvalidRequest(
+            f"pooling must be 'last' or 'mean', not {request.pooling!r}", param="pooling"
+        )
+    if request.params.n != 1 or request.answer or request.params.prompt_logprobs is not None:
+        raise InvalidRequest(
+            "a pooled request gives one hidden state: n must be 1, without a begun answer and "
+            "without prompt_logprobs",
+            param="pooling",
+        )
+    if len(request.prompt) > limits.max_length:
+        raise ContextOverflow(
+            f"the prompt may have {limits.max_length} tokens, and has {len(request.prompt)}",
+            param="prompt",
+            remedy=f"Shorten it by {len(request.prompt) - limits.max_length}",
+        )
+    return len(request.prompt)
+
+
+def _number(name: str, value: int | None, low: int, high: int | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequest(f"{name} must be a whole number, not {value!r}", param=name)
+    if value < low or (high is not None and value > high):
+        bound = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise InvalidRequest(f"{name} must be {bound}, not {value}", param=name)
+
+
+def _text(name: str, value: str, shortest: int, longest: int) -> None:
+    if not isinstance(value, str) or not shortest <= len(value) <= longest:
+        shown = f"{len(value)}" if isinstance(value, str) else repr(value)
+        raise InvalidRequest(
+            f"{name} must have from {shortest} to {longest} characters, not {shown}", param=name
+        )

@@ -1,0 +1,156 @@
+"""From one row of logits to one token: a chain of transforms, ended by a sampler.
+
+The random number of a token depends on the request's seed and on the token's index alone, so the
+result is the same whatever shares the batch and wherever the chain runs. It knows no scheduler.
+
+Legend: V vocabulary, R rows of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.builtin.samplers import Greedy
+from llama_core.contracts.sampler import Sampler
+from llama_core.contracts.transform import SamplingContext, Transform, philox, uniform
+from llama_core.engine.faults import SamplingFault
+from llama_core.engine.request import Link, Logprob, Params
+from llama_core.errors import LlamaError
+
+Create = Callable[[str, str, Mapping[str, Any]], Any]
+Row = NDArray[np.float32]
+
+
+def choice_seed(seed: int, choice: int) -> int:
+    """The seed of one of the n choices of a request; the first keeps the request's own."""
+    if choice == 0:
+        return seed
+    low, high, _, _ = philox((choice, 0, 1, 0), seed)
+    return low | high << 32
+
+
+class Chain:
+    """The transforms and the sampler of one choice, with whatever they remember."""
+
+    def __init__(
+        self, transforms: Sequence[Transform], sampler: Sampler, context: SamplingContext
+    ) -> None:
+        self.transforms = transforms
+        self.sampler = sampler
+        self.context = context
+        self._memories: list[Any] = [x for x in (*transforms, sampler) if hasattr(x, "accept")]
+        self._masks: list[Any] = [t for t in transforms if hasattr(t, "rollback")]
+        self.greedy = type(sampler) is Greedy and not transforms
+
+    def choose(self, logits_V: Row) -> tuple[int, Row]:
+        """The token, and the logits that the transforms left."""
+        logits_NV = logits_V[None]
+        link: object = None
+        try:
+            for link in self.transforms:
+                logits_NV = cast(Transform, link)(logits_NV, self.context)
+                if getattr(logits_NV, "shape", None) != (1, len(logits_V)):
+                    raise SamplingFault(
+                        f"transform {_name(link)} gave {getattr(logits_NV, 'shape', logits_NV)} "
+                        f"instead of logits of shape (1, {len(logits_V)})"
+                    )
+            link = self.sampler
+            number = uniform(self.context.seed, self.context.index)
+            token = int(self.sampler(logits_NV, np.array([number]), self.context)[0])
+        except LlamaError:
+            raise
+        except Exception as error:
+            raise SamplingFault(f"{_name(link)} failed in sampling: {error!r}") from error
+        if not 0 <= token < len(logits_V):
+            raise SamplingFault(
+                f"sampler {_name(self.sampler)} chose token {token} of {len(logits_V)}"
+            )
+        if not np.isfinite(logits_NV[0, token]):
+            raise SamplingFault(
+                f"the transforms left no token to choose: token {token} has logit "
+                f"{logits_NV[0, token]} after {', '.join(map(_name, self.transforms)) or 'none'}"
+            )
+        return token, logits_NV[0]
+
+    def accept(self, token: int) -> None:
+        for memory in self._memories:
+            try:
+                memory.accept(token)
+            except LlamaError:
+                raise
+            except Exception as error:
+                raise SamplingFault(
+                    f"{_name(memory)} failed to accept token {token}: {error!r}"
+                ) from error
+
+    def plausible(self, drafts: Sequence[int], vocab_size: int) -> int:
+        """How many drafts the stateful transforms would allow: the rest need not be computed."""
+        if not self._masks:
+            return len(drafts)
+        count, blank_NV = len(drafts), np.zeros((1, vocab_size), np.float32)
+        try:
+            for mask in self._masks:
+                taken = 0
+                while taken < count:
+                    if mask(blank_NV, self.context)[0, drafts[taken]] == -np.inf:
+                        break
+                    mask.accept(drafts[taken])
+                    taken += 1
+                mask.rollback(taken)
+                count = taken
+        except LlamaError:
+            raise
+        except Exception as error:
+            raise SamplingFault(f"a mask failed on the drafts {drafts}: {error!r}") from error
+        return count
+
+
+def build(params: Params, context: SamplingContext, create: Create) -> Chain:
+    """The chain of one choice; what is given by name is made anew for it."""
+    transforms = [
+        create("transform", t.name, t.options) if isinstance(t, Link) else t
+        for t in params.transforms
+    ]
+    sampler = params.sampler
+    if isinstance(sampler, Link):
+        sampler = create("sampler", sampler.name, sampler.options)
+    return Chain(transforms, cast(Sampler, sampler), context)
+
+
+def on_device(params: Params, samples: frozenset[str]) -> tuple[tuple[str, float], ...] | None:
+    """The chain as a program that samples itself is told it; None where it has to run here."""
+    if params.logprobs is not None:
+        return None
+    chain = []
+    for link in (*params.transforms, params.sampler):
+        if not isinstance(link, Link) or link.name not in samples or len(link.options) > 1:
+            return None
+        value = next(iter(link.options.values()), 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        chain.append((link.name, float(value)))
+    return tuple(chain)
+
+
+def logprob(logits_V: Row, token: int, count: int) -> Logprob:
+    """Of a token, with the `count` likeliest; equals are ordered by id."""
+    wide_V = logits_V.astype(np.float64)
+    peak = wide_V.max()
+    wide_V -= peak + np.log(np.exp(wide_V - peak).sum())
+    rank = 1 + int(np.count_nonzero(wide_V > wide_V[token]))
+    top: list[tuple[int, float]] = []
+    if count:
+        count = min(count, len(wide_V))
+        least = np.partition(wide_V, -count)[-count]
+        likely = np.flatnonzero(wide_V >= least)
+        likely = likely[np.argsort(-wide_V[likely], kind="stable")][:count]
+        top = list(zip(likely.tolist(), wide_V[likely].tolist(), strict=True))
+    return Logprob(token, float(wide_V[token]), rank, top)
+
+
+def _name(link: object) -> str:
+    return type(link).__name__

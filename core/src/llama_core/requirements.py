@@ -1,0 +1,138 @@
+"""Whether what a plugin needs is here: the core, the machine, and what other plugins provide.
+
+Works on metadata, manifests and the catalogue's answers; nothing is imported. A plugin is
+*grounded* when each of its requirements is met by a plugin that is grounded without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from llama_core import __version__
+from llama_core.errors import IncompatiblePlugin, LlamaError
+from llama_core.manifest import here
+
+if TYPE_CHECKING:
+    from llama_core.catalogue import Capability, Plugin
+    from llama_core.discovery import Found
+    from llama_core.manifest import Provides, Requires
+
+    Offers = Callable[[Requires], Sequence[Capability]]
+
+MAX_SHOWN = 3  # offers of one requirement that an error explains
+MAX_CHAIN = 6  # plugins in the chain that it follows
+
+
+def check_core(found: Found) -> None:
+    """Refuse a distribution whose own dependency range leaves this core out."""
+    if found.needs_core is not None and not _serves(found.needs_core):
+        raise IncompatiblePlugin(
+            f"{found.dist} {found.version} needs {found.needs_core}, and llama-core {__version__} "
+            "is here",
+            remedy=f"pip install '{found.needs_core}'",
+        )
+
+
+@lru_cache(maxsize=256)  # a thousand plugins say the same few things
+def _serves(requirement: str) -> bool:
+    try:
+        needs = Requirement(requirement)
+        if needs.marker is not None and not needs.marker.evaluate():
+            return True  # a line for other machines
+        return needs.specifier.contains(__version__, prereleases=True)
+    except (ValueError, UndefinedEnvironmentName):
+        return True  # not ours to judge: installers read this line before us
+
+
+def elsewhere(plugin: str, provides: Provides) -> LlamaError | None:
+    """Why a capability cannot run on this machine, or None where it can."""
+    os_name, arch = here()
+    needs = provides.needs
+    if (needs.os and os_name not in needs.os) or (needs.arch and arch not in needs.arch):
+        wanted = ", ".join([*needs.os, *needs.arch])
+        return IncompatiblePlugin(
+            f"{provides} of plugin '{plugin}' runs on {wanted}, and this is {os_name} {arch}"
+        )
+    return None
+
+
+def check(plugin: Plugin, offers: Offers) -> None:
+    """Raise, with the chain that leads to what is missing, unless the plugin is grounded."""
+    if not _needs(plugin) or plugin.name in _grounded(plugin, offers):
+        return
+    why, remedy = _explain(plugin, offers, ())
+    raise IncompatiblePlugin(why, remedy=remedy)
+
+
+def _needs(plugin: Plugin) -> tuple[Requires, ...]:
+    return plugin.manifest.requires if plugin.manifest else ()
+
+
+def _grounded(plugin: Plugin, offers: Offers) -> set[str]:
+    """The least set that is closed under "all its requirements are met from within the set"."""
+    waiting: dict[str, list[set[str]]] = {}  # who may meet each requirement
+    grounded: set[str] = set()
+    ahead = [plugin]
+    while ahead:
+        one = ahead.pop()
+        if one.name in waiting or one.name in grounded:
+            continue
+        if not _needs(one):
+            grounded.add(one.name)
+            continue
+        waiting[one.name] = []
+        for need in _needs(one):
+            fit = [offer.plugin for offer in offers(need) if _misfit(offer, need) is None]
+            waiting[one.name].append({each.name for each in fit})
+            ahead += fit
+    found = True
+    while found:
+        found = {name for name, needs in waiting.items() if all(grounded & may for may in needs)}
+        grounded |= found
+        for name in found:
+            del waiting[name]
+    return grounded
+
+
+def _misfit(offer: Capability, need: Requires) -> str | None:
+    """Why one offer does not do, leaving aside what it requires itself."""
+    found = offer.plugin.found
+    if offer.reason is not None:
+        return str(offer.reason)
+    if not SpecifierSet(need.version or "").contains(found.version, prereleases=True):
+        return f"{found.dist} {found.version} is installed"
+    return None
+
+
+def _explain(plugin: Plugin, offers: Offers, path: tuple[str, ...]) -> tuple[str, str | None]:
+    """Why a plugin is not grounded, and what to do about the end of the chain."""
+    if plugin.name in path:
+        return "the requirement is circular: " + " → ".join((*path, plugin.name)), None
+    path = (*path, plugin.name)
+    grounded = _grounded(plugin, offers)
+    for need in _needs(plugin):
+        candidates = offers(need)
+        what = f"plugin '{plugin.name}' requires {need}: "
+        if not candidates:
+            missing = need.name or "NAME"
+            return f"{what}no plugin provides it", f"pip install llama-plugin-{missing}"
+        if any(_misfit(one, need) is None and one.plugin.name in grounded for one in candidates):
+            continue
+        reasons, remedy = [], None
+        for one in candidates[:MAX_SHOWN]:
+            why = _misfit(one, need)
+            if why is not None and one.reason is None:
+                remedy = f"pip install '{one.plugin.found.dist}{need.version}'"
+            elif why is None and len(path) < MAX_CHAIN:
+                why, remedy = _explain(one.plugin, offers, path)
+            reasons.append(why or f"plugin '{one.plugin.name}' has requirements that are not met")
+        if len(candidates) > MAX_SHOWN:
+            reasons.append(f"and {len(candidates) - MAX_SHOWN} more")
+        return what + "; ".join(reasons), remedy
+    raise AssertionError(f"plugin '{plugin.name}' is grounded after all")

@@ -1,0 +1,101 @@
+"""Running `llama` as users do: a process of its own, its own settings and cache folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_core.testing.site import Site
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Llama:
+    """The command in a scratch home with a scratch site of plugins."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.site = Site(root / "site")
+        self.project = root / "project"
+        self.project.mkdir()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_CORE_")}
+        self.env = {
+            **kept,
+            "HOME": str(root / "home"),
+            "XDG_CONFIG_HOME": str(root / "config"),
+            "XDG_CACHE_HOME": str(root / "cache"),
+            "PYTHONPATH": str(self.site.folder),
+            "COLUMNS": "200",
+        }
+
+    def __call__(self, *args: str, env: Mapping[str, str] | None = None) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "llama_core", *args],
+            capture_output=True,
+            text=True,
+            env={**self.env, **(env or {})},
+            cwd=self.project,
+            timeout=120,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Llama:
+    return Llama(tmp_path)
+
+
+TRANSFORM = """
+from llama_core import hookimpl
+
+@hookimpl
+def llama_create_transform(name, options):
+    return lambda logits_NV, context: logits_NV
+"""
+
+COMMAND = '''
+import click
+from llama_core import hookimpl
+
+@click.command("greet")
+@click.option("--loud", is_flag=True)
+def greet(loud):
+    """Say hello."""
+    click.echo("HELLO" if loud else "hello")
+
+@hookimpl
+def llama_add_command(name):
+    return greet
+'''
+
+
+@pytest.fixture
+def three(llama: Llama) -> Llama:
+    """Three sample plugins: two that work, and one that needs a module which is not there."""
+    provides = [{"kind": "transform", "name": "quiet", "api": 1, "summary": "Changes nothing"}]
+    llama.site.add("quiet", {"provides": provides}, {"llama_plugin_quiet/__init__.py": TRANSFORM})
+    provides = [{"kind": "command", "name": "greet", "api": 1, "summary": "Say hello."}]
+    llama.site.add("greet", {"provides": provides}, {"llama_plugin_greet/__init__.py": COMMAND})
+    provides = [{"kind": "backend", "name": "shaky", "api": 1, "priority": 90}]
+    llama.site.add(
+        "shaky",
+        {"provides": provides},
+        {"llama_plugin_shaky/__init__.py": "import no_such_module\n"},
+    )
+    return llama

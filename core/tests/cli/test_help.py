@@ -1,0 +1,97 @@
+"""Help, version, completion, wrong usage: what a user meets before anything works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from .conftest import Llama
+
+
+def test_help_names_every_command_and_an_example(llama: Llama) -> None:
+    done = llama("--help")
+    assert done.code == 0
+    assert all(name in done.out for name in ("doctor", "plugins", "completion", "Example:"))
+
+
+def test_commands_of_plugins_appear_in_help_without_being_imported(llama: Llama) -> None:
+    canary = llama.root / "imported"
+    code = f"open({str(canary)!r}, 'w')\n"
+    provides = [{"kind": "command", "name": "greet", "api": 1, "summary": "Say hello."}]
+    llama.site.add("greet", {"provides": provides}, {"llama_plugin_greet/__init__.py": code})
+    done = llama("--help")
+    assert "greet" in done.out
+    assert "Say hello." in done.out
+    assert not canary.exists()
+
+
+def test_the_command_of_a_plugin_runs_with_its_own_options(three: Llama) -> None:
+    assert three("greet").out == "hello\n"
+    assert three("greet", "--loud").out == "HELLO\n"
+    assert "Say hello." in three("greet", "--help").out
+
+
+def test_no_plugins_takes_their_commands_away(three: Llama) -> None:
+    done = three("--no-plugins", "greet")
+    assert done.code == 2
+    assert "no command 'greet'" in done.err
+    assert "greet" not in three("--no-plugins", "--help").out
+
+
+def test_a_disabled_plugin_lends_no_command(three: Llama) -> None:
+    assert "Say hello" not in three("--help", env={"LLAMA_CORE_PLUGINS": "quiet"}).out
+
+
+def test_an_unknown_command_names_the_near_miss_and_where_it_might_come_from(llama: Llama) -> None:
+    done = llama("docter")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert "Did you mean 'doctor'?" in done.err
+    assert "pip install llama-plugin-docter" in done.err
+
+
+def test_an_error_is_one_line_and_an_object_under_json(llama: Llama) -> None:
+    done = llama("plugins", "info", "biultin", "--json")
+    assert done.code == 1
+    assert done.err.startswith("llama: error: no plugin called 'biultin' is installed.")
+    assert len(done.err.splitlines()) == 1
+    assert done.json["error"]["code"] == "capability_missing"
+    assert "did you mean 'builtin'?" in done.json["error"]["remedy"].lower()
+
+
+def test_wrong_usage_exits_with_2(llama: Llama) -> None:
+    assert llama("plugins", "list", "--jsn").code == 2
+    assert llama("plugins", "info").code == 2
+
+
+def test_a_mistake_in_the_settings_names_file_and_key(llama: Llama) -> None:
+    (llama.project / "llama.toml").write_text("[core]\nstrickt = true\n")
+    done = llama("doctor")
+    assert done.code == 1
+    assert str(llama.project / "llama.toml") in done.err
+    assert "did you mean 'core.strict'" in done.err.lower()
+
+
+def test_completion_prints_a_script_for_each_shell(llama: Llama) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = llama("completion", shell)
+        assert done.code == 0
+        assert "_LLAMA_COMPLETE" in done.out
+
+
+def test_completion_offers_the_commands_of_plugins(three: Llama) -> None:
+    env = {"_LLAMA_COMPLETE": "bash_complete", "COMP_WORDS": "llama gr", "COMP_CWORD": "1"}
+    assert "plain,greet" in three(env=env).out
+
+
+def test_output_cut_off_by_the_reader_is_no_traceback(llama: Llama) -> None:
+    shell = f"{sys.executable} -m llama_core doctor --json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, env=llama.env, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_the_facade_of_python_dash_m_and_the_script_are_the_same_command(llama: Llama) -> None:
+    assert llama("--version").out == "llama-core, version 0.1.0\n"
