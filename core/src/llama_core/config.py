@@ -84,11 +84,19 @@ def user_config_file() -> Path:
 
 def project_config_file(start: Path | None = None) -> Path | None:
     """The nearest `llama.toml` in this folder or one above it."""
-    folder = (start or Path.cwd()).resolve()
+    folder = start.resolve() if start else _here()
     for each in (folder, *folder.parents):
-        if (each / FILE_NAME).is_file():
+        if os.path.isfile(each / FILE_NAME):  # false, too, where it may not be looked at
             return each / FILE_NAME
     return None
+
+
+def _here() -> Path:
+    """The working folder; `.` where it was removed under our feet."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
 
 
 def load_config(
@@ -119,7 +127,7 @@ def load_config(
     plugins = bool(flags.pop("plugins", True))
     _take(flags, "command line", values, origin)
 
-    locked_beside = project_file.parent if project_file else Path.cwd()
+    locked_beside = project_file.parent if project_file else _here()
     lock_file = Path(values.get("core.lock-file", "llama.lock"))
     allow = values.get("plugins.allow")
     return Config(
@@ -151,7 +159,7 @@ def _flatten(table: Mapping[str, Any], source: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             meant = [one for one in _BY_KEY if one.endswith(f".{key}")]
             raise ConfigError(
-                f"{source}: {plain(key)!r} stands in no section",
+                f"{source}: '{plain(key)}' stands in no section",
                 remedy=f"Write it as {meant[0]}." if meant else "Every setting has a section.",
             )
         if near in ("core", "plugins") and key != near:
@@ -172,19 +180,19 @@ def _parse(setting: Setting, text: str) -> Any:
     if setting.type is bool:
         known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
         if text.lower() not in known:
-            raise ConfigError(f"{setting.env}={plain(text)!r} is neither 1 nor 0")
+            raise ConfigError(f"{setting.env}='{plain(text)}' is neither 1 nor 0")
         return known[text.lower()]
     if setting.type is list:
         return [part.strip() for part in text.split(",") if part.strip()]
     if setting.type is dict:
         pairs = [part.partition("=") for part in text.split(",") if part.strip()]
         if not all(sign and key.strip() and value.strip() for key, sign, value in pairs):
-            raise ConfigError(f"{setting.env}={plain(text)!r} is not a list of kind.name=plugin")
+            raise ConfigError(f"{setting.env}='{plain(text)}' is not a list of kind.name=plugin")
         return {key.strip(): value.strip() for key, _, value in pairs}
     try:
         return setting.type(text)
     except ValueError:
-        raise ConfigError(f"{setting.env}={plain(text)!r} is not {_WORDS[setting.type]}") from None
+        raise ConfigError(f"{setting.env}='{plain(text)}' is not {_WORDS[setting.type]}") from None
 
 
 def _take(
@@ -194,7 +202,7 @@ def _take(
         setting = _BY_KEY.get(key)
         if setting is None:
             raise ConfigError(
-                f"{source}: there is no setting {plain(key)!r}",
+                f"{source}: there is no setting '{plain(key)}'",
                 remedy=sentence(did_you_mean(key, _BY_KEY), "`llama doctor` lists them"),
             )
         values[key] = _check(setting, value, source)

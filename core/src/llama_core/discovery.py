@@ -117,7 +117,7 @@ def _take(dist: Distribution, scan: _Scan, places: list[str] | None) -> None:
         if not _PLUGIN.fullmatch(entry.name):
             name = f"{plain(entry.name)} ({key})"
             bad = ManifestError(
-                f"{key} has an entry point {plain(entry.name)!r}, which no plugin can be called",
+                f"{key} has an entry point '{plain(entry.name)}', which no plugin can be called",
                 remedy="A plugin's name is small letters, digits and hyphens.",
             )
             scan.found[name] = replace(one, name=name, package=plain(entry.value), error=bad)
@@ -164,7 +164,7 @@ def _locate(one: Found, dist: Distribution, places: list[str] | None) -> Found:
         return replace(
             one,
             error=ManifestError(
-                f"the entry point of {one.dist} is {plain(one.package)!r}, not the name of a "
+                f"the entry point of {one.dist} is '{plain(one.package)}', not the name of a "
                 "package",
                 remedy=f'Write `{one.name} = "your_package"` under [project.entry-points.{GROUP}].',
             ),

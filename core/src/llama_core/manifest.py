@@ -128,7 +128,7 @@ class Manifest(_Table):
         for name in value:
             if name not in EVENT_NAMES:
                 hint = did_you_mean(name, EVENT_NAMES) or f"there are {', '.join(EVENT_NAMES)}"
-                raise ValueError(f"there is no event {plain(name)!r}; {hint}")
+                raise ValueError(f"there is no event '{plain(name)}'; {hint}")
         return value
 
     @model_validator(mode="after")
@@ -198,11 +198,11 @@ def _faults(error: ValidationError) -> list[str]:
         elif one["type"] == "literal_error" and isinstance(one["input"], str):
             expected = one["ctx"]["expected"]
             hint = did_you_mean(one["input"], re.findall(r"'(.+?)'", expected))
-            message = f"{plain(one['input'])!r} is not one of {expected}" + (
+            message = f"'{plain(one['input'])}' is not one of {expected}" + (
                 f" ({hint})" if hint else ""
             )
         elif one["type"] == "string_pattern_mismatch":
-            message = f"{plain(one['input'])!r} does not match {one['ctx']['pattern']}"
+            message = f"'{plain(one['input'])}' does not match {one['ctx']['pattern']}"
         faults.append(f"{where}: {message}" if where else message)
     if len(errors) > MAX_FAULTS_SHOWN:
         faults.append(f"and {len(errors) - MAX_FAULTS_SHOWN} more")

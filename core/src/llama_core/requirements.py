@@ -64,10 +64,13 @@ def elsewhere(plugin: str, provides: Provides) -> LlamaError | None:
 
 def check(plugin: Plugin, offers: Offers) -> None:
     """Raise, with the chain that leads to what is missing, unless the plugin is grounded."""
-    if not _needs(plugin) or plugin.name in _grounded(plugin, offers):
+    if not _needs(plugin):
         return
-    why, remedy = _explain(plugin, offers, ())
-    raise IncompatiblePlugin(why, remedy=remedy)
+    grounded = _grounded(plugin, offers)
+    if plugin.name not in grounded:
+        explanation = _Explanation(offers, grounded)
+        why = explanation.of(plugin)
+        raise IncompatiblePlugin(why, remedy=explanation.remedy)
 
 
 def _needs(plugin: Plugin) -> tuple[Requires, ...]:
@@ -110,29 +113,41 @@ def _misfit(offer: Capability, need: Requires) -> str | None:
     return None
 
 
-def _explain(plugin: Plugin, offers: Offers, path: tuple[str, ...]) -> tuple[str, str | None]:
-    """Why a plugin is not grounded, and what to do about the end of the chain."""
-    if plugin.name in path:
-        return "the requirement is circular: " + " → ".join((*path, plugin.name)), None
-    path = (*path, plugin.name)
-    grounded = _grounded(plugin, offers)
-    for need in _needs(plugin):
-        candidates = offers(need)
-        what = f"plugin '{plugin.name}' requires {need}: "
-        if not candidates:
-            missing = need.name or "NAME"
-            return f"{what}no plugin provides it", f"pip install llama-plugin-{missing}"
-        if any(_misfit(one, need) is None and one.plugin.name in grounded for one in candidates):
-            continue
-        reasons, remedy = [], None
-        for one in candidates[:MAX_SHOWN]:
-            why = _misfit(one, need)
-            if why is not None and one.reason is None:
-                remedy = f"pip install '{one.plugin.found.dist}{need.version}'"
-            elif why is None and len(path) < MAX_CHAIN:
-                why, remedy = _explain(one.plugin, offers, path)
-            reasons.append(why or f"plugin '{one.plugin.name}' has requirements that are not met")
-        if len(candidates) > MAX_SHOWN:
-            reasons.append(f"and {len(candidates) - MAX_SHOWN} more")
-        return what + "; ".join(reasons), remedy
-    raise AssertionError(f"plugin '{plugin.name}' is grounded after all")
+class _Explanation:
+    """Why a plugin is not grounded. Each plugin is explained once, however many ways lead to it."""
+
+    def __init__(self, offers: Offers, grounded: set[str]) -> None:
+        self._offers, self._grounded = offers, grounded
+        self._seen: set[str] = set()
+        self.remedy: str | None = None  # for the end of the chain
+
+    def of(self, plugin: Plugin, path: tuple[str, ...] = ()) -> str:
+        if plugin.name in path:
+            return "the requirement is circular: " + " → ".join((*path, plugin.name))
+        if plugin.name in self._seen or len(path) >= MAX_CHAIN:
+            return f"plugin '{plugin.name}' has requirements that are not met"
+        self._seen.add(plugin.name)
+        # What nobody provides is said before what somebody provides in vain.
+        unmet = [(self._offers(need), need) for need in _needs(plugin)]
+        unmet = [(found, need) for found, need in unmet if not self._meets(found, need)]
+        found, need = min(unmet, key=lambda pair: bool(pair[0]))
+        reasons = [self._rejected(one, need, (*path, plugin.name)) for one in found[:MAX_SHOWN]]
+        if not found:
+            reasons = ["no plugin provides it"]
+            self.remedy = f"pip install llama-plugin-{need.name or 'NAME'}"
+        elif len(found) > MAX_SHOWN:
+            reasons.append(f"and {len(found) - MAX_SHOWN} more")
+        return f"plugin '{plugin.name}' requires {need}: {'; '.join(reasons)}"
+
+    def _meets(self, found: Sequence[Capability], need: Requires) -> bool:
+        return any(
+            _misfit(one, need) is None and one.plugin.name in self._grounded for one in found
+        )
+
+    def _rejected(self, offer: Capability, need: Requires, path: tuple[str, ...]) -> str:
+        why = _misfit(offer, need)
+        if why is None:
+            return self.of(offer.plugin, path)
+        if offer.reason is None:
+            self.remedy = f"pip install '{offer.plugin.found.dist}{need.version}'"
+        return why

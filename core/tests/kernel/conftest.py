@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from llama_core.testing.site import Site
 
-# A transform as an author would write it; {more} is what a test adds to the module.
-TRANSFORM = '''
+# A transform as an author would write it.
+TRANSFORM = """
 from llama_core import hookimpl
 
 class Transform:
@@ -23,7 +23,7 @@ class Transform:
 @hookimpl
 def llama_create_transform(name, options):
     return Transform(name, options)
-'''
+"""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class TestFields:
             (one(name="../x"), "provides.0.name: '../x' does not match"),
             (one(name="a" * 65), "provides.0.name: 'aaaaaaa"),
             ({**WHOLE, "name": "Min_P"}, "name: 'Min_P' does not match"),
-            ({**WHOLE, "name": "min-p\n"}, r"name: 'min-p\\n' does not match"),
+            ({**WHOLE, "name": "min-p\n"}, r"name: 'min-p\n' does not match"),
             ({**WHOLE, "name": 7}, "name: Input should be a valid string"),
             ({**WHOLE, "summary": ""}, "summary: String should have at least 1 character"),
             ({**WHOLE, "summary": "x" * 201}, "summary: String should have at most 200 characters"),
@@ -259,7 +260,7 @@ class TestFile:
 
     def test_a_folder_in_its_place_says_so(self, tmp_path: Path) -> None:
         (tmp_path / "plugin.toml").mkdir()
-        with pytest.raises(ManifestError, match="cannot read .*: Is a directory"):
+        with pytest.raises(ManifestError, match=r"cannot read .*: Is a directory"):
             read_table(tmp_path / "plugin.toml")
 
 
@@ -282,15 +283,22 @@ TABLES = st.recursive(
 )
 
 
+def told(parse: Callable[[], object]) -> str | None:
+    """What a user is told; anything but a `LlamaError` is a bug and fails the test."""
+    try:
+        parse()
+    except LlamaError as error:
+        return str(error)
+    return None
+
+
 class TestHostile:
     @given(table=TABLES)
     @settings(derandomize=True, max_examples=400, deadline=None)
     def test_a_table_is_parsed_or_refused_in_words(self, table: dict[str, Any]) -> None:
-        try:
-            manifest.parse(table, source="plugin.toml", entry_point="min-p")
-        except LlamaError as error:
-            assert str(error).isprintable()
-            assert len(str(error)) < 5000
+        said = told(lambda: manifest.parse(table, source="plugin.toml", entry_point="min-p"))
+        assert said is None or said.isprintable()
+        assert len(said or "") < 5000
 
     @given(data=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
     @settings(derandomize=True, max_examples=300, deadline=None)
@@ -299,24 +307,14 @@ class TestHostile:
     ) -> None:
         file = tmp_path_factory.getbasetemp() / "any.toml"
         file.write_bytes(data)
-        try:
-            manifest.parse(read_table(file), source="any.toml")
-        except LlamaError as error:
-            assert str(error)
+        assert told(lambda: manifest.parse(read_table(file), source="any.toml")) != ""
 
-    @given(table=TABLES.filter(bool), at=st.integers(0, 300), byte=st.binary(max_size=2))
+    @given(at=st.integers(0, 300), byte=st.binary(max_size=2))
     @settings(derandomize=True, max_examples=200, deadline=None)
     def test_a_damaged_manifest_is_read_or_refused_in_words(
-        self,
-        tmp_path_factory: pytest.TempPathFactory,
-        table: dict[str, Any],
-        at: int,
-        byte: bytes,
+        self, tmp_path_factory: pytest.TempPathFactory, at: int, byte: bytes
     ) -> None:
         data = to_toml(WHOLE).encode()
         file = tmp_path_factory.getbasetemp() / "damaged.toml"
         file.write_bytes(data[: at % len(data)] + byte + data[at % len(data) + 1 :])
-        try:
-            manifest.parse(read_table(file), source="damaged.toml")
-        except LlamaError as error:
-            assert str(error)
+        assert told(lambda: manifest.parse(read_table(file), source="damaged.toml")) != ""

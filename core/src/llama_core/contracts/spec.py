@@ -30,7 +30,8 @@ class Spec(Generic[T]):
         if isinstance(candidate, type):
             return f"it gave the class {candidate.__name__} where an object of it was asked for"
         for name in _members(cast(Any, self.contract)):
-            if not hasattr(type(candidate) if name == "__call__" else candidate, name):
+            # hasattr(type(5), "__call__") is true: the type itself can be called.
+            if not (callable(candidate) if name == "__call__" else hasattr(candidate, name)):
                 return (
                     f"it gave an object of type {type(candidate).__name__}, which lacks "
                     f"'{name}' of the contract {self.contract.__name__}"

@@ -6,7 +6,7 @@ choice, and decides when the answer is over. It knows no batch, no block and no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from llama_core.contracts.postprocessor import Piece, Postprocessor
@@ -58,17 +58,17 @@ class Answer:
         "finish",
         "limit",
         "num_cached",
+        "num_pooled",
         "output",
         "plain",
         "pooled_D",
-        "num_pooled",
         "processors",
         "prompt_logprobs",
         "request",
         "scored",
         "seed",
-        "stops",
         "stopped_by",
+        "stops",
         "stream",
     )
 
@@ -196,9 +196,9 @@ class Answer:
             self.finish = "stop"
         return pieces
 
-    def _text(self, decode: object, *token: int) -> str:
+    def _text(self, decode: Callable[..., str], *token: int) -> str:
         try:
-            text = decode(*token)  # type: ignore[operator]
+            text = decode(*token)
         except Exception as error:
             raise ProcessorFault(
                 f"the tokenizer failed on {token or 'the end'}: {error!r}"

@@ -166,7 +166,7 @@ class Engine:
         if plan.sequences:
             try:
                 output, rows = self._run(plan)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a program is a plugin's
                 self._fail(plan, error)
             else:
                 self._advance(plan, output, rows)

@@ -40,7 +40,7 @@ class Params:
     max_tokens: int | None = None  # None: as long as the context allows
     n: int = 1
     transforms: tuple[Link | Transform, ...] = ()
-    sampler: Link | Sampler = Link("greedy")  # noqa: RUF009  frozen, so safe to share
+    sampler: Link | Sampler = Link("greedy")
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_tokens: frozenset[int] = frozenset()
@@ -58,7 +58,7 @@ class Request:
 
     id: str
     prompt: tuple[int, ...]
-    params: Params = Params()  # noqa: RUF009
+    params: Params = Params()
     answer: tuple[int, ...] = ()  # the beginning of an answer that is to be continued
     tenant: str = ""
     priority: int = 0  # smaller is sooner

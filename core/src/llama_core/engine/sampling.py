@@ -49,10 +49,10 @@ class Chain:
     def choose(self, logits_V: Row) -> tuple[int, Row]:
         """The token, and the logits that the transforms left."""
         logits_NV = logits_V[None]
-        link: object = None
+        link: Transform | Sampler = self.sampler
         try:
             for link in self.transforms:
-                logits_NV = cast(Transform, link)(logits_NV, self.context)
+                logits_NV = link(logits_NV, self.context)
                 if getattr(logits_NV, "shape", None) != (1, len(logits_V)):
                     raise SamplingFault(
                         f"transform {_name(link)} gave {getattr(logits_NV, 'shape', logits_NV)} "

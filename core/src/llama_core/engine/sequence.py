@@ -104,4 +104,5 @@ class Sequence:
         return child
 
     def __repr__(self) -> str:
-        return f"<Sequence {self.id} {self.status.value} {self.num_computed}/{len(self.tokens)} tokens>"
+        computed = f"{self.num_computed}/{len(self.tokens)}"
+        return f"<Sequence {self.id} {self.status.value} {computed} tokens>"

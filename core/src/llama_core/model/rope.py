@@ -67,10 +67,11 @@ def frequencies(theta: float, rotary_dim: int, scaling: Mapping[str, Any]) -> Fl
 def _llama3(plain: Floats, scaling: Mapping[str, Any]) -> Floats:
     """Long waves are slowed by the factor, short ones are kept, those between are mixed."""
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = np.float32(scaling["original_context"]) / (np.float32(2 * math.pi) / plain)
+    waves = 1 / plain * np.float32(2 * math.pi)
+    turns = 1 / waves * np.float32(scaling["original_context"])
     mix = (turns - np.float32(low)) / np.float32(high - low)
     slowed = plain / np.float32(scaling["factor"])
-    mixed = (1 - mix) * slowed + mix * plain
+    mixed = (1 - mix) * plain / np.float32(scaling["factor"]) + mix * plain
     return np.where(turns < low, slowed, np.where(turns > high, plain, mixed)).astype(np.float32)
 
 
@@ -89,9 +90,9 @@ def _yarn(
     low, high = max(low, 0), min(high, rotary_dim - 1)
     width = 0.001 if low == high else high - low
     pairs = np.arange(rotary_dim // 2, dtype=np.float32)
-    slow = np.clip((pairs - np.float32(low)) / np.float32(width), 0, 1)
+    kept = 1 - np.clip((pairs - np.float32(low)) / np.float32(width), 0, 1)
     slowed = np.float32(1) / (np.float32(scaling["factor"]) * powers)
-    return (slowed * slow + plain * (1 - slow)).astype(np.float32)
+    return (slowed * (1 - kept) + plain * kept).astype(np.float32)
 
 
 def table(

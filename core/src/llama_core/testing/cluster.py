@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_core.contracts.launcher import Job
 from llama_core.contracts.router import Arrival, Replica
@@ -85,6 +85,7 @@ class LauncherContract(FreshObjects, PluginContract):
     """What a launcher must keep to. Ranks find their place in RANK and WORLD_SIZE."""
 
     kind = "launcher"
+    watchdog_seconds: ClassVar[float] = 60.0
 
     def test_exit_codes_come_by_rank(self, make: Make) -> None:
         """`wait` gives one exit code a rank, in the order of the ranks."""
@@ -127,7 +128,7 @@ class LauncherContract(FreshObjects, PluginContract):
         running = make().launch(_job(program, 2, str(tmp_path)))
         _until(lambda: len(list(tmp_path.iterdir())) == 2)
         running.stop(0.05)
-        codes = running.wait(5.0)
+        codes = running.wait(self.watchdog_seconds)
         running.stop(0.0)
         check(codes is not None, "a rank still runs after stop(0.05). Kill it after the grace.")
         check(0 not in (codes or ()), f"ranks that were ended have exit codes {codes}.")
@@ -135,7 +136,7 @@ class LauncherContract(FreshObjects, PluginContract):
     def test_missing_program_is_said(self, make: Make) -> None:
         """A program that is not there gives a LlamaError, or exit codes that are not 0."""
         try:
-            codes = make().launch(Job(("/no/such/program",), 1)).wait(WATCHDOG_SECONDS)
+            codes = make().launch(Job(("/no/such/program",), 1)).wait(self.watchdog_seconds)
         except LlamaError:
             return
         except Exception as error:  # noqa: BLE001 - any other error is the finding

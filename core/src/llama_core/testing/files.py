@@ -82,7 +82,7 @@ class StorageContract(FreshObjects, PluginContract):
         """`get` of a name that is not there raises a LlamaError and leaves no file behind."""
         one, target = store(a=b"1"), tmp_path / "target"
         refuses(lambda: one.get("b", target), "get() of a missing name must raise a LlamaError.")
-        check(not target.exists(), "get() of a missing name left a file. Write it when all is there.")
+        check(not target.exists(), "get() of a missing name left a file at the target.")
 
     def test_failed_put_leaves_nothing(self, store: Callable[..., Any], tmp_path: Path) -> None:
         """A file that cannot be read raises a LlamaError, and the name is not there."""
@@ -153,9 +153,8 @@ class FormatContract(FreshObjects, PluginContract):
 
     def sample(self) -> ModelFiles:
         """A model to write."""
-        graph, weights = tiny.model()
-        config = tiny.CONFIG
-        return ModelFiles(Path("sample"), self.provides, config, weights, tokenizer=tiny.TOKENIZER)
+        _, weights = tiny.model()
+        return ModelFiles(Path("sample"), self.provides, tiny.CONFIG, weights)
 
     @pytest.fixture
     def saved(self, make: Make, tmp_path: Path) -> Path:
@@ -195,7 +194,10 @@ class FormatContract(FreshObjects, PluginContract):
     def test_junk_is_refused(self, make: Make, tmp_path: Path) -> None:
         """Opening what is not its own raises a LlamaError."""
         for path in _junk(tmp_path, self.file_name):
-            refuses(lambda path=path: make().open(path), f"open() of {_what(path)} must be refused.")
+            refuses(
+                lambda path=path: make().open(path),
+                f"open() of {_what(path)} must be a LlamaError.",
+            )
 
     def test_cut_files_are_refused(self, make: Make, saved: Path) -> None:
         """A file that ends too early raises a LlamaError when opened, wherever it was cut."""
@@ -206,7 +208,7 @@ class FormatContract(FreshObjects, PluginContract):
             largest.write_bytes(whole[:length])
             refuses(
                 lambda: make().open(saved),
-                f"open() must refuse it when {largest.name} has {length} of its {len(whole)} bytes. "
+                f"open() must refuse {largest.name} cut to {length} of {len(whole)} bytes. "
                 "Check every length against the file's when it is opened.",
             )
 
@@ -247,5 +249,3 @@ def _what(path: Path) -> str:
     if path.is_dir():
         return "an empty folder"
     return f"a file of {path.read_bytes()[:16]!r}" if path.exists() else "a path that is not there"
-
-

@@ -107,17 +107,17 @@ class CommandContract(PluginContract):
         code, said = run(make(), "--help")
         check(
             code == 0 and "usage" in said.lower(),
-            f"--help ended with {code} and said {said[:200]!r}.",
+            f"--help ended with {code} and said {said[:200]!r}. Leave it to click.",
         )
 
     def test_subcommands_have_help(self, make: Make) -> None:
         """Every command below it answers `--help` with 0, and every option has a help text."""
         for path, command in _below(make(), ()):
             code, _ = run(make(), *path, "--help")
-            check(code == 0, f"{' '.join(path)} --help ended with {code}.")
+            check(code == 0, f"{' '.join(path)} --help ended with {code}. Leave it to click.")
             for each in getattr(command, "params", ()):
                 told = getattr(each, "help", None) or each.param_type_name == "argument"
-                check(told, f"{' '.join((self.provides, *path))}: {each.opts[0]} has no help text.")
+                check(told, f"{' '.join((self.provides, *path))}: {each.opts[0]} has no help text. Add help=....")
 
     def test_wrong_use_exits_with_two(self, make: Make) -> None:
         """An option that is not there gives exit code 2 and a line, not a traceback."""

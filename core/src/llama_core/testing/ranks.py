@@ -78,7 +78,7 @@ class ParallelismContract(FreshObjects, PluginContract):
                 parts[line.rank], axis
             )
             for found in self._ranks(make, self.num_ranks, gather):
-                check(np.array_equal(found, joined), f"all_gather along {axis} joined otherwise.")
+                check(np.array_equal(found, joined), f"all_gather along {axis} is not the arrays in rank order.")
 
     def test_send_reaches_recv(self, make: Make) -> None:
         """What one rank sends the other receives, several in their order, shapes and all."""
@@ -95,7 +95,7 @@ class ParallelismContract(FreshObjects, PluginContract):
         same = [
             np.array_equal(a, b) and a.shape == b.shape for a, b in zip(found, parts, strict=True)
         ]
-        check(all(same), f"of {len(same)} arrays sent, {same.count(False)} came out otherwise.")
+        check(all(same), f"of {len(same)} arrays sent, {same.count(False)} came out otherwise. Keep shape and order.")
 
     def test_arrays_are_not_changed(self, make: Make) -> None:
         """The array handed to `all_reduce` is as it was, and the sum is not shared."""
@@ -140,4 +140,4 @@ class ParallelismContract(FreshObjects, PluginContract):
 
 def _arrays(num: int) -> list[Any]:
     dice = np.random.default_rng(1)
-    return [dice.standard_normal((2, 3)).astype(np.float32) * 10.0**i for i in range(num)]
+    return [dice.standard_normal((4, 5)).astype(np.float32) * np.float32(100**i) for i in range(num)]

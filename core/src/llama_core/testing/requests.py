@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -205,7 +206,7 @@ def splits(text: str) -> list[list[str]]:
     found = [list(text), *([text[:i], text[i:]] for i in range(1, len(text)))]
     for _ in range(5):
         cuts = sorted({0, len(text), *(dice.randrange(len(text) + 1) for _ in range(6))})
-        found.append([text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)])
+        found.append([text[a:b] for a, b in pairwise(cuts)])
     return found
 
 
@@ -223,13 +224,13 @@ class DrafterContract(FreshObjects, PluginContract):
         one = make()
         for num in (0, 1, 3):
             found = one.propose([self._request(i, 8) for i in range(num)])
-            check(len(found) == num, f"{num} requests got {len(found)} answers. Give one each, []")
+            check(len(found) == num, f"{num} requests got {len(found)} answers. Give one each.")
 
     def test_at_most_what_was_asked(self, make: Make) -> None:
         """No guess is longer than `most`, which may be 0."""
         for most in (0, 1, 4):
             for guess in make().propose([self._request(i, 12, most) for i in range(3)]):
-                check(len(guess) <= most, f"{len(guess)} tokens where at most {most} may be given.")
+                check(len(guess) <= most, f"{len(guess)} tokens, at most {most} wanted: guess[:most].")
 
     def test_guesses_are_tokens(self, make: Make) -> None:
         """Every guess is an integer in the vocabulary."""

@@ -16,7 +16,10 @@ def misfits(candidate: Any, contract: type) -> list[str]:
         own = candidate if name == "__call__" else getattr(candidate, name)
         try:
             signature = inspect.signature(own)
-        except (TypeError, ValueError):
+        except TypeError:
+            faults.append(f"{name} cannot be called: it is {own!r}")
+            continue
+        except ValueError:
             continue  # written in C without a signature
         required = [p.name for p in parameters if p.default is p.empty]
         for names in (required, [p.name for p in parameters]):

@@ -18,8 +18,7 @@ class Config(Gemma2Config):
     max_position_embeddings: Length = 131_072
     sliding_window_pattern: Count = 6
     rope_local_base_freq: float = 10_000.0
-    final_logit_softcapping: float | None = None
-    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None  # scores are not capped, whatever a file says
     use_bidirectional_attention: bool | None = None
 
     def window(self, layer: int) -> int | None:
@@ -60,7 +59,6 @@ class Gemma3Text:
                 norm_offset=1.0,
                 window=c.window(i),
                 scale=c.query_pre_attn_scalar**-0.5,
-                softcap=c.attn_logit_softcapping,
             )
             h = b.norm(f"layers.{i}.attn_post_norm", h, offset=1.0)
             x = b.add("add", f"layers.{i}.attn_add", x, h)

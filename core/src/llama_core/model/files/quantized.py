@@ -1,5 +1,5 @@
 """Quantized checkpoints of other tools, read into encodings: GPTQ, AWQ, bitsandbytes,
-compressed-tensors, FP8, and our own.
+compressed-tensors, FP8.
 
 It knows how each names its tensors and says its bits; how the numbers then lie is known to the
 encodings. Scales of *activations* are dropped: weights are decoded, activations stay exact.
@@ -8,8 +8,8 @@ encodings. Scales of *activations* are dropped: weights are decoded, activations
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,45 +19,16 @@ from llama_core.model.encodings import (
     Bnb4,
     BnbInt8,
     Compressed,
-    Encoding,
     EncodingError,
     Gptq,
     ScaledFloat,
     ScaledInt,
-    parse_encoding,
 )
-from llama_core.model.encodings.base import Array, Shape
+from llama_core.model.encodings.base import Shape
 from llama_core.model.encodings.words import grouping
 from llama_core.model.files.faults import quoted
 from llama_core.model.files.jsontext import parse_object
-from llama_core.model.files.safetensors import Entry
-
-OURS = "llama_core.encodings"  # the key in the metadata of files that we write
-
-
-class Stored(Protocol):
-    """What is read from: every stored tensor's entry, and its array on demand."""
-
-    @property
-    def entries(self) -> Mapping[str, Entry]: ...
-
-    def array(self, name: str) -> Array: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How one tensor is put together: the encoding, and the stored name of each part."""
-
-    encoding: Encoding
-    shape: Shape
-    parts: Mapping[str, str]
-    reshape: Mapping[str, Shape] | None = None
-    offset: float | None = None  # bitsandbytes keeps one number in JSON
-
-
-class NotReadable(Exception):  # noqa: N818
-    """Why one tensor, or the whole checkpoint, cannot be read. Turned into the file's one error."""
-
+from llama_core.model.files.recipe import NotReadable, Recipe, Stored, check
 
 Reader = Callable[[Stored, str, Mapping[str, Any]], Recipe]
 
@@ -80,7 +51,7 @@ def recipes(stored: Stored, quantization: Mapping[str, Any]) -> tuple[dict[str, 
             base = name.removesuffix(suffix)
             try:
                 recipe = reader(stored, base, quantization)
-                faults += [f"tensor {quoted(base)}: {why}" for why in _check(stored, recipe)]
+                faults += [f"tensor {quoted(base)}: {why}" for why in check(stored, recipe)]
                 found[f"{base}.weight"] = recipe
             except KeyError as error:
                 faults.append(f"tensor {quoted(base)}: {quoted(str(error.args[0]))} is missing")
@@ -90,25 +61,16 @@ def recipes(stored: Stored, quantization: Mapping[str, Any]) -> tuple[dict[str, 
     return found, faults
 
 
-def _check(stored: Stored, recipe: Recipe) -> list[str]:
-    return recipe.encoding.faults(assemble(stored, recipe), recipe.shape)
-
-
-def assemble(stored: Stored, recipe: Recipe) -> dict[str, Array]:
-    """The parts of a recipe, as views of the file where they need no reshaping."""
-    parts = {part: stored.array(name) for part, name in recipe.parts.items()}
-    for part, shape in (recipe.reshape or {}).items():
-        parts[part] = np.broadcast_to(parts[part].reshape(-1, 1), shape)
-    if recipe.offset is not None:
-        parts["offset"] = np.array([recipe.offset], np.float32)
-    return parts
-
-
 def is_activation_scale(name: str) -> bool:
     """Tensors that only say how activations were scaled."""
-    tail = name.rpartition(".")[2]
-    return tail in {"input_scale", "output_scale", "input_zero_point", "output_zero_point",
-                    "input_global_scale", "k_scale", "v_scale", "q_scale", "activation_scale"}  # fmt: skip
+    return name.rpartition(".")[2] in _ACTIVATION_SCALES
+
+
+_ACTIVATION_SCALES = {
+    f"{what}_{kind}"
+    for what in ("input", "output", "input_global", "activation", "q", "k", "v")
+    for kind in ("scale", "zero_point")
+}
 
 
 def _gptq(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
@@ -121,7 +83,7 @@ def _gptq(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
     group = _group(config.get("group_size"), columns, scales[0])
     ordered = False
     if (name := f"{base}.g_idx") in stored.entries:
-        g_idx = stored.array(name)
+        g_idx = stored.stored(name)
         if g_idx.shape != (columns,) or g_idx.dtype.kind not in "iu":
             raise NotReadable("'g_idx' does not have an integer for each input")
         ordered = grouping(g_idx, group or max(columns, 1)) != (None, True)
@@ -152,11 +114,9 @@ def _bnb4(kind: str) -> Reader:
     def read(stored: Stored, base: str, _: Mapping[str, Any]) -> Recipe:
         weight = f"{base}.weight"
         state_name = f"{weight}.quant_state.bitsandbytes__{kind}"
-        text = np.ascontiguousarray(stored.array(state_name)).tobytes()
+        text = np.ascontiguousarray(stored.stored(state_name)).tobytes()
         if len(text) > 1 << 16:
             raise NotReadable("its quant_state is too long")
-        from pathlib import Path
-
         state = parse_object(text, Path(state_name))
         shape = state.get("shape")
         if not isinstance(shape, list) or not all(
@@ -184,7 +144,7 @@ def _packed(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
     shape_name = f"{base}.weight_shape"
     if stored.entries[shape_name].shape != (2,):
         raise NotReadable("'weight_shape' is not a pair")
-    rows, columns = (int(n) for n in stored.array(shape_name))
+    rows, columns = (int(n) for n in stored.stored(shape_name))
     if not 0 <= rows < 1 << 40 or not 0 <= columns < 1 << 40:
         raise NotReadable("'weight_shape' is out of range")
     parts = {part: f"{base}.{part}" for part in ("weight_packed", "weight_scale")}
@@ -198,7 +158,7 @@ def _packed(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
             parts["weight_zero_point"] = f"{base}.weight_zero_point"
         ordered = False
         if (name := f"{base}.weight_g_idx") in stored.entries:
-            g_idx = stored.array(name)
+            g_idx = stored.stored(name)
             ordered = not (g_idx == -1).all() and grouping(g_idx, group or 1) != (None, True)
             parts |= {"weight_g_idx": name} if ordered else {}
         return Recipe(Compressed(bits, group, symmetric, ordered), (rows, columns), parts)
@@ -279,26 +239,6 @@ def _group(given: object, columns: int, groups: int) -> int:
     if type(given) is not int or not 0 < given < 1 << 20:
         raise NotReadable(f"the config's group_size {given!r} does not fit {groups} groups")
     return given
-
-
-def ours(stored: Stored, described: Mapping[str, Any]) -> tuple[dict[str, Recipe], list[str]]:
-    """The encoded tensors of files that we wrote, as their metadata describes them."""
-    found: dict[str, Recipe] = {}
-    faults = []
-    for name, one in described.items():
-        try:
-            encoding = parse_encoding(str(one["encoding"]))
-            shape = tuple(int(n) for n in one["shape"])
-            parts = {str(p): str(s) for p, s in one["parts"].items()}
-            if any(not 0 <= n < 1 << 48 for n in shape):
-                raise NotReadable("its shape is out of range")
-            found[name] = Recipe(encoding, shape, parts)
-            faults += [f"tensor {quoted(name)}: {why}" for why in _check(stored, found[name])]
-        except KeyError as error:
-            faults.append(f"tensor {quoted(name)}: {quoted(str(error.args[0]))} is missing")
-        except (TypeError, ValueError, AttributeError, NotReadable, EncodingError) as error:
-            faults.append(f"tensor {quoted(name)}: {error}")
-    return found, faults
 
 
 _COMPRESSED: dict[str, Reader] = {".weight_packed": _packed, ".weight_scale": _scaled}
