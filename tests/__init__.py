@@ -1,0 +1,1 @@
+"""What spans packages: the repository's rules, its distributions, its manual."""

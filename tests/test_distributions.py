@@ -1,0 +1,111 @@
+"""Every distribution stands on its own feet.
+
+Each is built as sdist, the wheel from that sdist, installed into a clean environment with what it
+declares and nothing more, and runs its own tests there, from the unpacked sdist. A shared
+environment would hide a dependency that nobody declared.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from .rules import MEMBERS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for where in MEMBERS for path in ROOT.glob(where))
+CONSTRAINTS = ROOT / "constraints.txt"
+
+
+def settings(folder: Path) -> dict:
+    return tomllib.loads((folder / "pyproject.toml").read_text())
+
+
+def is_heavy(folder: Path) -> bool:
+    return bool(settings(folder).get("tool", {}).get("llama", {}).get("heavy"))
+
+
+def parameters() -> list:
+    return [
+        pytest.param(each, id=each.name, marks=[pytest.mark.slow] if is_heavy(each) else [])
+        for each in FOLDERS
+    ]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LLAMA_", "PYTHON", "COV"))}
+    done = subprocess.run(
+        [str(each) for each in command],
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def build(folder: Path, out: Path) -> tuple[Path, Path]:
+    """The sdist of a member, and the wheel made from that sdist."""
+    run(sys.executable, "-m", "build", "--outdir", out, folder, cwd=ROOT)
+    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def core_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT / "core", tmp_path_factory.mktemp("core"))[1]
+
+
+@pytest.mark.parametrize("folder", parameters())
+def test_it_installs_alone_and_passes_its_own_tests(
+    folder: Path, core_wheel: Path, tmp_path: Path
+) -> None:
+    name = settings(folder)["project"]["name"]
+    sdist, wheel = build(folder, tmp_path / "dist")
+    check_contents(folder, sdist, wheel)
+
+    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
+    python = tmp_path / "env" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    core = wheel if folder.name == "core" else core_wheel
+    wanted = {f"llama-core[testing] @ {core.as_uri()}"}
+    if folder.name != "core":
+        wanted.add(f"{name} @ {wheel.as_uri()}")
+    run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *wanted, cwd=tmp_path)
+    run(python, "-m", "pip", "check", cwd=tmp_path)
+
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "sdist", filter="data")
+    (unpacked,) = (tmp_path / "sdist").iterdir()
+    assert (unpacked / "tests").is_dir()
+    command = ["-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
+    # The tests see the installed package alone: the sources lie elsewhere in the sdist.
+    out = run(python, *command, "-m", "not slow", "tests", cwd=unpacked)
+    assert " passed" in out
+
+
+def check_contents(folder: Path, sdist: Path, wheel: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {each.partition("/")[2] for each in archive.getnames()}
+    for needed in ("LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"):
+        assert needed in names, f"{sdist.name} has no {needed}"
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {each.split("/")[0] for each in archive.namelist()}
+        info = next(each for each in tops if each.endswith(".dist-info"))
+        licences = [n for n in archive.namelist() if n.startswith(info) and "LICENSE" in n]
+    assert licences, f"{wheel.name} has no licence"
+    expected = {"llama_core", "llama_gpu"} if folder.name == "core" else {package(folder)}
+    assert tops - {info} == expected, f"{wheel.name} holds {tops}"
+
+
+def package(folder: Path) -> str:
+    entry = settings(folder)["project"].get("entry-points", {}).get("llama_core", {})
+    return next(iter(entry.values()), folder.name)
