@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 def discover_cached(folder: Path | None = None) -> list[Found]:
     """What `discovery.discover()` gives, without looking where nothing has changed."""
-    from llama_core.discovery import builtin, discover
+    from llama_core.discovery import discover
 
     path = [os.path.abspath(each) for each in sys.path]
     key = hashlib.sha256("\0".join([__version__, sys.version, *path]).encode()).hexdigest()
@@ -44,12 +44,12 @@ def discover_cached(folder: Path | None = None) -> list[Found]:
     places = _stamps(path)
     remembered = _read(file, places)
     if remembered is not None:
-        return [builtin(), *remembered]
+        return remembered
     found = discover()
-    stamps = _stamps([str(one.manifest_path) for one in found[1:] if one.manifest_path])
+    stamps = _stamps([str(one.manifest_path) for one in found if one.manifest_path])
     racy = time.time_ns() - max([0, *(each[1] for each in places)]) < RACY_SECONDS * 1e9
     if not racy and all(one.error is None for one in found):
-        _write(file, {"places": places, "manifests": stamps, "found": [*map(_plain, found[1:])]})
+        _write(file, {"places": places, "manifests": stamps, "found": [*map(_plain, found)]})
     return found
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from llama_core.testing.site import Site
 
 # A transform as an author would write it.

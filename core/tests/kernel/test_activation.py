@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from llama_core import hookimpl
 from llama_core.catalogue import State
 from llama_core.contracts.transform import SPEC
@@ -565,7 +567,8 @@ class TestProcesses:
         install("stuck", "import time\ntime.sleep(60)\n")
         script = tmp_path / "child.py"
         script.write_text(CHILD)
-        env = {"PYTHONPATH": str(site.folder), "PATH": "/usr/bin"}
+        path = [str(site.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
         done = subprocess.run(
             [sys.executable, "-W", "ignore::DeprecationWarning", str(script), how],
             env=env,

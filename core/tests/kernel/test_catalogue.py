@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from llama_core.catalogue import State
 from llama_core.errors import (
     CapabilityConflict,

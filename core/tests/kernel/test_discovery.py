@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from llama_core.discovery import Found, builtin, discover
 from llama_core.testing.site import Site
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from llama_core import hookspecs
 from llama_core.catalogue import State
 from llama_core.events import (
@@ -86,8 +87,7 @@ class TestDelivery:
         for plugin in ("b", None, "a", "c", None):
             label = plugin or f"application {len(order)}"
             events.subscribe(Shutdown, lambda _, who=label: order.append(who), plugin=plugin)
-        second = [one for one in ("first", "second")]
-        for label in second:
+        for label in ("first", "second"):
             events.subscribe(Shutdown, lambda _, who=label: order.append(who))
         events.emit(Shutdown(reason="x"))
         assert events.flush()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llama_core import manifest
 from llama_core.contracts import KINDS
 from llama_core.errors import LlamaError, ManifestError

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `specimens`, which several
 
 @pytest.fixture(scope="session")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """What came of every suite on every specimen: one session for all, since starting one is slow."""
+    """What came of every suite on every specimen; one session for all, starting one is slow."""
     from specimens import harness, shared
 
     from llama_core.testing import Site

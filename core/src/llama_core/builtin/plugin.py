@@ -1,19 +1,89 @@
-"""The hooks of the builtin plugin. Each capability lives in a module of its own beside this one."""
+"""The hooks of the builtin plugin: a table per kind, each entry imported when it is asked for."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from llama_core.hookspecs import Options, hookimpl
 
-from llama_core.hookspecs import hookimpl
+if TYPE_CHECKING:
+    from llama_core.plugins import Plugins
+
+# kind -> name -> module and class; options are the class's arguments
+CLASSES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "sampler": {
+        "greedy": ("samplers", "Greedy"),
+        "sample": ("samplers", "Multinomial"),
+        "mirostat": ("samplers", "Mirostat"),
+    },
+    "transform": {
+        "temperature": ("transforms", "Temperature"),
+        "top-k": ("transforms", "TopK"),
+        "top-p": ("transforms", "TopP"),
+        "min-p": ("transforms", "MinP"),
+        "typical": ("transforms", "Typical"),
+        "top-n-sigma": ("transforms", "TopNSigma"),
+        "xtc": ("transforms", "XTC"),
+        "repetition": ("transforms_history", "Repetition"),
+        "presence": ("transforms_history", "Presence"),
+        "frequency": ("transforms_history", "Frequency"),
+        "dry": ("transforms_history", "DRY"),
+        "logit-bias": ("transforms_history", "LogitBias"),
+        "min-length": ("transforms_history", "MinLength"),
+        "bad-words": ("transforms_history", "BadWords"),
+        "no-repeat-ngram": ("transforms_history", "NoRepeatNgram"),
+    },
+    "drafter": {"ngram": ("ngram", "NgramLookup")},
+    "format": {
+        "safetensors": ("safetensors_format", "SafetensorsFormat"),
+        "gguf": ("gguf_format", "GgufFormat"),
+    },
+}
 
 
-class Greedy:
-    def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
-        return np.argmax(logits_NV, -1)
+def _make(kind: str, name: str, options: Options) -> Any:
+    module, created = CLASSES[kind][name]
+    return getattr(import_module(f"llama_core.builtin.{module}"), created)(**options)
 
 
 @hookimpl
-def llama_create_sampler(name: str, options: Any) -> Any:
-    return Greedy()
+def llama_create_backend(options: Options, plugins: Plugins) -> Any:
+    from llama_core.builtin.reference import Reference
+
+    return Reference(**options, announcements=plugins.announcements)
+
+
+@hookimpl
+def llama_create_architecture(name: str) -> Any:
+    from llama_core.model import architectures
+
+    return architectures.create(name)
+
+
+@hookimpl
+def llama_create_rewrite(name: str, options: Options) -> Any:
+    from llama_core.model import rewrites
+
+    return rewrites.create(name, options)
+
+
+@hookimpl
+def llama_create_format(name: str, options: Options) -> Any:
+    return _make("format", name, options)
+
+
+@hookimpl
+def llama_create_sampler(name: str, options: Options) -> Any:
+    return _make("sampler", name, options)
+
+
+@hookimpl
+def llama_create_transform(name: str, options: Options) -> Any:
+    return _make("transform", name, options)
+
+
+@hookimpl
+def llama_create_drafter(name: str, options: Options) -> Any:
+    return _make("drafter", name, options)

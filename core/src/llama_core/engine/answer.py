@@ -109,7 +109,8 @@ class Answer:
         self.pooled_D: NDArray[np.float64] | None = None
         self.num_pooled = 0
         # Nothing but the likeliest token is wanted: the whole batch is chosen in one call.
-        self.plain = chain.greedy and params.logprobs is None and params.prompt_logprobs is None
+        wanted = (params.logprobs, params.prompt_logprobs, request.pooling, device)
+        self.plain = chain.greedy and wanted == (None, None, None, None)
 
     @property
     def wants_every_row(self) -> bool:

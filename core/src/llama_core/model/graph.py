@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_core.errors import LlamaError, did_you_mean
+
+if TYPE_CHECKING:
+    from llama_core.model.weights import Weights
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -202,15 +205,15 @@ class Graph:
         self.value_shapes()
         return self
 
-    def weight_problems(self, weights: Mapping[str, Any]) -> list[str]:
+    def weight_problems(self, weights: Weights) -> list[str]:
         """What keeps these weights from fitting: missing tensors and wrong shapes, all of them."""
         problems = []
         for name, shape in self.shapes.items():
             if name not in weights:
                 near = did_you_mean(name, weights)
                 problems.append(f"{name} {list(shape)} is missing" + (f" ({near})" if near else ""))
-            elif tuple(weights[name].shape) != shape:
-                problems.append(f"{name} is {list(weights[name].shape)} and must be {list(shape)}")
+            elif (found := tuple(weights.about(name)[0])) != shape:
+                problems.append(f"{name} is {list(found)} and must be {list(shape)}")
         return problems
 
     def map(self, change: Callable[[Node], Node | Sequence[Node]], rewrite: str) -> Graph:

@@ -126,6 +126,11 @@ class Weights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
 
+    def about(self, name: str) -> tuple[Shape, Encoding]:
+        """A tensor's shape and encoding; for a view that computes, without computing."""
+        found = self[name]
+        return found.shape, found.encoding
+
     def array(self, name: str) -> FloatArray:
         """One tensor's numbers."""
         return self[name].decode()
@@ -221,11 +226,26 @@ class MappedWeights(Weights):
         return name in self._base
 
 
+class _Reencoded(MappedWeights):
+    """Another mapping, each tensor in the encoding chosen for it; None leaves it as it is."""
+
+    def __init__(
+        self, base: Weights, choose: Callable[[str, Tensor], Encoding | str | None]
+    ) -> None:
+        def chosen(name: str, one: Tensor) -> Encoding:
+            encoding = choose(name, one)
+            if encoding is None:
+                return one.encoding
+            return parse_encoding(encoding) if isinstance(encoding, str) else encoding
+
+        super().__init__(base, lambda name, one: one.encoded(chosen(name, one)))
+        self._chosen = chosen
+
+    def about(self, name: str) -> tuple[Shape, Encoding]:
+        one = self._base[name]
+        return one.shape, self._chosen(name, one)
+
+
 def reencoded(weights: Weights, choose: Callable[[str, Tensor], Encoding | str | None]) -> Weights:
     """A lazy view in which each tensor has the encoding chosen for it; None leaves it as it is."""
-
-    def change(name: str, one: Tensor) -> Tensor:
-        encoding = choose(name, one)
-        return one if encoding is None else one.encoded(encoding)
-
-    return MappedWeights(weights, change)
+    return _Reencoded(weights, choose)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llama_core.testing.cluster import LauncherContract, RouterContract
     from llama_core.testing.files import FormatContract, ModelContract, StorageContract
     from llama_core.testing.hosting import CommandContract, MachineContract, RouteContract
+    from llama_core.testing.listing import contract, rules
     from llama_core.testing.models import ArchitectureContract, QuantizerContract, RewriteContract
     from llama_core.testing.programs import BackendContract, ProgramContract
     from llama_core.testing.ranks import ParallelismContract
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         PostprocessorContract,
         PreprocessorContract,
     )
-    from llama_core.testing.rules import contract, rules
     from llama_core.testing.sampling import SamplerContract, TransformContract
     from llama_core.testing.site import Site
     from llama_core.testing.suite import PluginContract
@@ -52,8 +52,8 @@ _HOME = {
     "Site": "site",
     "StorageContract": "files",
     "TransformContract": "sampling",
-    "contract": "rules",
-    "rules": "rules",
+    "contract": "listing",
+    "rules": "listing",
 }
 
 __all__ = [

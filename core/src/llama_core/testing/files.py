@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,7 +56,7 @@ class StorageContract(FreshObjects, PluginContract):
         one, source = make(), tmp_path / "source"
         source.write_bytes(b"before")
         one.put(source, "x")
-        check(source.is_file(), "put() took its source away. Copy it.")
+        check(source.is_file(), "put() took its source away. Copy it, do not move it.")
         source.write_bytes(b"after!")
         one.get("x", tmp_path / "target")
         kept = (tmp_path / "target").read_bytes() == b"before"
@@ -89,7 +90,7 @@ class StorageContract(FreshObjects, PluginContract):
         one = store()
         for source in (tmp_path / "missing", tmp_path):
             refuses(
-                lambda source=source: one.put(source, "new"),
+                partial(one.put, source, "new"),
                 "put() of what cannot be read must raise a LlamaError.",
             )
             check(list(one.list()) == [], "the failed put() left a name. Write aside, then rename.")
@@ -100,7 +101,7 @@ class StorageContract(FreshObjects, PluginContract):
         source.write_bytes(b"x")
         for name in ("", "/x", "../x", "a/../../x", "a//b", "a/./b", "a\\..\\x", "a\0b"):
             refuses(
-                lambda name=name: one.put(source, name),
+                partial(one.put, source, name),
                 f"put() to the name {name!r} must raise a LlamaError.",
             )
 
@@ -140,6 +141,8 @@ class ModelContract(PluginContract):
         if not formats:
             pytest.skip("no format is installed")
         path = make().path()
+        if not path.exists():
+            pytest.skip("test_path_is_there says why")
         mine = [each for each in formats if each.detects(path)]
         check(mine, f"none of {llama_plugins.names('format')} recognizes {path}.")
         mine[0].open(path)
@@ -154,7 +157,7 @@ class FormatContract(FreshObjects, PluginContract):
     def sample(self) -> ModelFiles:
         """A model to write."""
         _, weights = tiny.model()
-        return ModelFiles(Path("sample"), self.provides, tiny.CONFIG, weights)
+        return ModelFiles(Path("sample"), self.provides, dict(tiny.CONFIG), weights)
 
     @pytest.fixture
     def saved(self, make: Make, tmp_path: Path) -> Path:
@@ -170,14 +173,17 @@ class FormatContract(FreshObjects, PluginContract):
     def test_round_trip(self, make: Make, tmp_path: Path) -> None:
         """What was saved is opened again: the same config, tensors, shapes and bits."""
         path, given = tmp_path / self.file_name, self.sample()
-        make().save(given, path)
+        make().save(self.sample(), path)
         found = make().open(path)
         check(isinstance(found, ModelFiles), f"open() gave {found!r}. Give ModelFiles.")
-        check(set(found.weights) == set(given.weights), "the names of the tensors differ.")
+        check(
+            set(found.weights) == set(given.weights),
+            "the names of the tensors differ. Keep all, as they are.",
+        )
         for name, tensor in given.weights.items():
             again = found.weights[name]
             same = again.shape == tensor.shape and np.array_equal(again.decode(), tensor.decode())
-            check(same, f"tensor {name} came back otherwise.")
+            check(same, f"tensor {name} came back otherwise. Keep every bit and the shape.")
         lost = {key for key in given.config if found.config.get(key) != given.config[key]}
         check(not lost, f"{', '.join(sorted(lost))} of the config came back otherwise.")
 
@@ -195,7 +201,7 @@ class FormatContract(FreshObjects, PluginContract):
         """Opening what is not its own raises a LlamaError."""
         for path in _junk(tmp_path, self.file_name):
             refuses(
-                lambda path=path: make().open(path),
+                partial(make().open, path),
                 f"open() of {_what(path)} must be a LlamaError.",
             )
 

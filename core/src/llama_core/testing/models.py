@@ -78,7 +78,7 @@ class ArchitectureContract(PluginContract):
         for tensor in (*self.tensors, "no.such.tensor", ""):
             found = one.rename(tensor)
             fits = found is None or isinstance(found, str)
-            check(fits, f"rename({tensor!r}) gave {found!r}. Give a name or None.")
+            check(fits, f"rename({tensor!r}) gave {found!r}. Give a canonical name, or None.")
             known = found is None or tensor not in self.tensors or found in shapes
             check(known, f"rename({tensor!r}) gave {found!r}, which no weight of the graph is.")
 
@@ -89,17 +89,23 @@ class ArchitectureContract(PluginContract):
         one = make()
         named = {one.rename(tensor) for tensor in self.tensors}
         lacking = set(one.build(self._config()).shapes) - named
-        check(not lacking, f"no tensor becomes {', '.join(sorted(lacking))}.")
+        check(
+            not lacking,
+            f"rename() gives {', '.join(sorted(lacking))} for no tensor of the checkpoint.",
+        )
 
     def _config(self) -> dict[str, Any]:
         return copy.deepcopy(dict(self.config))
+
+
+_NONSENSE: tuple[Any, ...] = (None, "junk", -1, 0, 10**30, [], {})
 
 
 def _broken(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "nothing in it", {}
     for key in config:
         yield f"no {key}", {other: value for other, value in config.items() if other != key}
-        for value in (None, "junk", -1, 0, 10**30, [], {}):
+        for value in _NONSENSE:
             yield f"{key} = {value!r}", {**config, key: value}
 
 
@@ -120,7 +126,10 @@ class QuantizerContract(FreshObjects, PluginContract):
     def test_names_and_shapes_are_kept(self, make: Make) -> None:
         """The same tensors come out, with the shapes they had."""
         for name, graph, weights, found in self._all(make):
-            check(set(found) == set(weights), f"{name}: the names of the tensors differ.")
+            check(
+                set(found) == set(weights),
+                f"{name}: the names of the tensors differ. Keep them all, and add none.",
+            )
             for key, tensor in weights.items():
                 shape = tuple(found[key].shape)
                 check(shape == tuple(tensor.shape), f"{name}: {key} {tensor.shape} became {shape}.")
@@ -216,7 +225,7 @@ class RewriteContract(FreshObjects, PluginContract):
         for name, model in self.models().items():
             (graph, weights), (other, others) = make()(*model), make()(*model)
             same = graph == other and tiny.fingerprint(weights) == tiny.fingerprint(others)
-            check(same, f"{name}: two runs gave two results.")
+            check(same, f"{name}: two runs differ. Keep nothing between calls, draw nothing.")
 
     def test_is_written_down(self, make: Make) -> None:
         """A graph that was changed says so: its `rewrites` go on from those before."""

@@ -132,13 +132,13 @@ class BackendContract(ProgramRules, FreshObjects, PluginContract):
                 f"{self.tolerance:g}. Compare value by value: Reference runs node by node.",
             )
 
-    def test_weights_are_not_changed(self, backend: Any, plan_here: Plan) -> None:
+    def test_weights_are_not_changed(self, backend: Any, plan_here: Plan, program: Any) -> None:
         """Compiling and running leaves the weights as they were."""
         graph, weights = self._first()
         before = tiny.fingerprint(weights)
-        program = backend.compile(graph, weights, plan_here)
-        _in_steps(program, drive.tokens(graph.vocab_size, 5))
-        program.close()
+        one = backend.compile(graph, weights, plan_here)
+        _in_steps(one, drive.tokens(graph.vocab_size, 5))
+        one.close()
         same = tiny.fingerprint(weights) == before
         check(same, "the weights were changed. Pack into memory of your own.")
 

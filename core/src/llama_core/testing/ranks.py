@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ WATCHDOG_SECONDS = 60.0
 
 
 class ParallelismContract(FreshObjects, PluginContract):
-    """What a strategy must keep to. Ranks are threads here, each with a strategy of its own.
+    """What a strategy must keep to. Ranks are threads here, and share one strategy object.
 
     `num_ranks` is how many there are; override `line` where the ends meet in another way.
     """
@@ -27,8 +28,8 @@ class ParallelismContract(FreshObjects, PluginContract):
 
     def line(self, make: Make, num_ranks: int) -> list[Callable[[], Any]]:
         """What makes each rank's end of the line, to be called in that rank's thread."""
-        given = make()  # one set of options, and so one meeting place
-        return [lambda rank=rank: given.communicator(rank, num_ranks) for rank in range(num_ranks)]
+        given = make()
+        return [partial(given.communicator, rank, num_ranks) for rank in range(num_ranks)]
 
     def test_rewrites_are_rewrites(self, make: Make) -> None:
         """What it gives for each rank fulfils the rewrite contract, with a phase there is."""
@@ -74,15 +75,19 @@ class ParallelismContract(FreshObjects, PluginContract):
         parts = _arrays(self.num_ranks)
         for axis in (0, 1, -1):
             joined = np.concatenate(parts, axis)
-            gather: Callable[[Any], Any] = lambda line, axis=axis: line.all_gather(  # noqa: E731
-                parts[line.rank], axis
-            )
+
+            def gather(line: Any, axis: int = axis) -> Any:
+                return line.all_gather(parts[line.rank], axis)
+
             for found in self._ranks(make, self.num_ranks, gather):
-                check(np.array_equal(found, joined), f"all_gather along {axis} is not the arrays in rank order.")
+                check(
+                    np.array_equal(found, joined),
+                    f"all_gather along {axis} is not the arrays in rank order.",
+                )
 
     def test_send_reaches_recv(self, make: Make) -> None:
         """What one rank sends the other receives, several in their order, shapes and all."""
-        parts = [*_arrays(2), np.zeros((0, 3), np.float32), np.float32([[1]])]
+        parts = [*_arrays(2), np.zeros((0, 3), np.float32), np.ones((1, 1), np.float32)]
 
         def talk(line: Any) -> list[Any]:
             if line.rank == 1:
@@ -95,7 +100,11 @@ class ParallelismContract(FreshObjects, PluginContract):
         same = [
             np.array_equal(a, b) and a.shape == b.shape for a, b in zip(found, parts, strict=True)
         ]
-        check(all(same), f"of {len(same)} arrays sent, {same.count(False)} came out otherwise. Keep shape and order.")
+        check(
+            all(same),
+            f"of {len(same)} arrays sent, {same.count(False)} came out otherwise. Keep shapes and "
+            "order.",
+        )
 
     def test_arrays_are_not_changed(self, make: Make) -> None:
         """The array handed to `all_reduce` is as it was, and the sum is not shared."""
@@ -140,4 +149,6 @@ class ParallelismContract(FreshObjects, PluginContract):
 
 def _arrays(num: int) -> list[Any]:
     dice = np.random.default_rng(1)
-    return [dice.standard_normal((4, 5)).astype(np.float32) * np.float32(100**i) for i in range(num)]
+    return [
+        dice.standard_normal((4, 5)).astype(np.float32) * np.float32(100**i) for i in range(num)
+    ]

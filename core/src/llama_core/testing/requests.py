@@ -224,13 +224,18 @@ class DrafterContract(FreshObjects, PluginContract):
         one = make()
         for num in (0, 1, 3):
             found = one.propose([self._request(i, 8) for i in range(num)])
-            check(len(found) == num, f"{num} requests got {len(found)} answers. Give one each.")
+            check(
+                len(found) == num,
+                f"{num} requests got {len(found)} answers. Give one each, [] too.",
+            )
 
     def test_at_most_what_was_asked(self, make: Make) -> None:
         """No guess is longer than `most`, which may be 0."""
         for most in (0, 1, 4):
             for guess in make().propose([self._request(i, 12, most) for i in range(3)]):
-                check(len(guess) <= most, f"{len(guess)} tokens, at most {most} wanted: guess[:most].")
+                check(
+                    len(guess) <= most, f"{len(guess)} tokens, at most {most} wanted: guess[:most]."
+                )
 
     def test_guesses_are_tokens(self, make: Make) -> None:
         """Every guess is an integer in the vocabulary."""

@@ -33,7 +33,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Site:
-    """A folder of installed distributions.
+    """A folder of installed distributions, as in::
 
     site = Site(tmp_path)
     site.add("min-p", {"provides": [{"kind": "transform", "name": "min-p", "api": 1}]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -47,7 +48,7 @@ class ProgramRules:
     def test_rows_give_logits(self, program: Any) -> None:
         """Every row that wants logits gives a finite float32 for each token, in their order."""
         out = drive.step(program, drive.batch(program.kv, Part(self._prompt(program, 7))))
-        found = out.logits_RV
+        found: Any = out.logits_RV
         shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
         check(
             shape == (7, program.vocab_size) and dtype == np.float32,
@@ -123,13 +124,13 @@ class ProgramRules:
         whole = drive.run(program, Part(prompt, owner=1))[0]
         for about, batch in _bad(program, prompt, self.plan):
             refuses(
-                lambda batch=batch: drive.step(program, batch),
+                partial(drive.step, program, batch),
                 f"a batch with {about} must be refused with a LlamaError.",
             )
         far = program.kv.num_blocks
         for group in range(min(1, len(program.kv.groups))):
             refuses(
-                lambda group=group: program.copy_blocks([(group, 0, far)]),
+                partial(program.copy_blocks, [(group, 0, far)]),
                 f"copy_blocks to block {far} of {far} must be refused with a LlamaError.",
             )
         again = drive.run(program, Part(prompt, owner=1))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 def model(name: str = "llama") -> tuple[Graph, Weights]:
     """One of the variants, with the same weights every time."""
-    config = VARIANTS[name]
-    graph = create(str(config["model_type"])).build(config)
-    dice = np.random.default_rng(0)
-    return graph, DenseWeights(
-        {key: _numbers(dice, key, shape) for key, shape in graph.shapes.items()}
-    )
+    graph, arrays = _model(name)
+    return graph, DenseWeights({key: array.copy() for key, array in arrays.items()})
 
 
 def models() -> dict[str, tuple[Graph, Weights]]:
@@ -57,6 +54,14 @@ def fingerprint(weights: Weights) -> dict[str, str]:
             digest.update(np.ascontiguousarray(tensor.parts[role]).tobytes())
         found[name] = digest.hexdigest()
     return found
+
+
+@cache
+def _model(name: str) -> tuple[Graph, dict[str, Any]]:
+    config = VARIANTS[name]
+    graph = create(str(config["model_type"])).build(config)
+    dice = np.random.default_rng(0)
+    return graph, {key: _numbers(dice, key, shape) for key, shape in graph.shapes.items()}
 
 
 def _numbers(dice: np.random.Generator, name: str, shape: tuple[int, ...]) -> Any:

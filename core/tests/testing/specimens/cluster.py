@@ -11,10 +11,9 @@ import threading
 import time
 from typing import Any
 
-from specimens.harness import specimen
-
 from llama_core.contracts.launcher import Job
 from llama_core.errors import LlamaError
+from specimens.harness import specimen
 
 
 @specimen("router")
@@ -100,7 +99,7 @@ class Running:
     def wait(self, timeout_seconds: float | None = None) -> Any:
         end = time.monotonic() + (1e9 if timeout_seconds is None else timeout_seconds)
         while True:
-            if all([rank.poll() is not None for rank in self.ranks]):
+            if None not in [rank.poll() for rank in self.ranks]:  # ask each of them
                 codes = self.launcher.codes(self.ranks)
                 if not any(codes) or self.left == 0 or self.stopped.is_set():
                     return codes

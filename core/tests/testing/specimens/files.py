@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from specimens.harness import specimen
 
 from llama_core.contracts.format import ModelFiles
 from llama_core.errors import LlamaError
 from llama_core.model.weights import DenseWeights
+from specimens.harness import specimen
 
 _FOLDER = {"manifest": {"options": {"root": {"type": "string", "minLength": 3}}}}
 _count = itertools.count()
@@ -259,6 +259,4 @@ class Overwrites(Plain):
 class SignsTheConfig(Plain):
     def write(self, files: ModelFiles, path: Path) -> None:
         super().write(files, path)
-        for tensor in files.weights.values():
-            tensor.parts["data"][...] *= -1
-            break
+        files.config["written_by"] = "me"  # type: ignore[index]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class Outcomes:
     output: str
 
 
+_num_runs = itertools.count()
 PLUGINS: Plugins  # of the run under way
 
 _FILE = """
@@ -132,14 +134,17 @@ def run_file(folder: Path, text: str, *plugins: object, args: tuple[str, ...] = 
     """Run one test file in a pytest session inside this one; what it printed."""
     folder.mkdir(exist_ok=True)
     (folder / "pytest.ini").write_text("[pytest]\n")
-    file = folder / "test_it.py"
+    file = folder / f"test_run{next(_num_runs)}.py"  # a name that was never imported
     file.write_text(text)
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         pytest.main(
-            ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--capture=no", "--tb=short"]
-            + ["--import-mode=importlib", f"--basetemp={folder / 'tmp'}", "-c"]
-            + [str(folder / "pytest.ini"), f"--rootdir={folder}", *args, str(file)],
+            [
+                *("-q", "--capture=no", "--tb=short", "--import-mode=importlib"),
+                *("-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging"),
+                *("-c", str(folder / "pytest.ini"), f"--rootdir={folder}"),
+                *(f"--basetemp={folder / 'tmp'}", *args, str(file)),
+            ],
             plugins=list(plugins),
         )
     return said.getvalue()

@@ -9,9 +9,9 @@ import time
 from typing import Any
 
 import click
-from specimens.harness import NAME, specimen
 
 from llama_core.contracts.machine import MachineFacts
+from specimens.harness import NAME, specimen
 
 _count = itertools.count()
 
@@ -53,7 +53,7 @@ class Counts(Laptop):
 @specimen("machine", "test_describe_does_not_hang", watchdog_seconds=0.1)
 class Slow(Laptop):
     def describe(self) -> Any:
-        time.sleep(0.4)
+        time.sleep(0.2)
         return None
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from specimens.harness import specimen
 
 from llama_core.errors import LlamaError
 from llama_core.model import architectures
 from llama_core.model.graph import Group
 from llama_core.model.weights import DenseWeights, MappedWeights, OverlayWeights, tensor
 from llama_core.testing import tiny
+from specimens.harness import specimen
 
 _count = itertools.count()
 _TENSORS = tuple(tiny.model()[0].shapes)
@@ -165,6 +165,8 @@ class Later(Halves):
 
 @specimen("rewrite", "test_input_is_not_changed")
 class InPlaceToo(Halves):
+    neutral = False
+
     def half(self, x: Any) -> Any:
         x *= np.float32(0.5)
         return x
@@ -172,6 +174,8 @@ class InPlaceToo(Halves):
 
 @specimen("rewrite", "test_gives_a_model_that_fits")
 class Regroups(Halves):
+    neutral = False
+
     def done(self, graph: Any) -> Any:
         return replace(super().done(graph), groups=(Group("qkv", ("no.such.node",)),))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from specimens.harness import specimen
 
 from llama_core.builtin.reference import Reference
 from llama_core.contracts.backend import Devices, Support
@@ -16,6 +15,7 @@ from llama_core.contracts.step import Want
 from llama_core.errors import LlamaError
 from llama_core.model import batch as batches
 from llama_core.testing import tiny
+from specimens.harness import specimen
 
 
 def model(self: Any, folder: Path) -> Any:

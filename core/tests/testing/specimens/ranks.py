@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import numpy as np
+
 from specimens.harness import specimen
 
 
@@ -137,8 +138,7 @@ class IntoTheFirst(End):
 class OneForAll(End):
     def all_reduce(self, array: Any) -> Any:
         total = super().all_reduce(array)
-        found = self.exchange(total)[0]
-        return found
+        return self.exchange(total)[0]
 
 
 class Liar(End):

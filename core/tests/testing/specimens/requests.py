@@ -6,11 +6,10 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from specimens.harness import specimen
-
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.errors import LlamaError
+from specimens.harness import specimen
 
 _count = itertools.count()
 
@@ -214,5 +213,5 @@ class ReleasesOnce(Repeats):
 class Remembers(Repeats):
     def guess(self, request: Any) -> list[int]:
         found = super().guess(request)
-        self.all = getattr(self, "all", []) + [found]
+        self.all = [*getattr(self, "all", []), found]
         return self.all[0] if len(request.tokens) == 4 else found

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+
 from specimens.harness import specimen
 
 _count = itertools.count()

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from llama_core.testing import Site
 from specimens.harness import NAME, specimen
 from specimens.sampling import MinP
-
-from llama_core.testing import Site
 
 _SOURCE = """
 {first}
@@ -51,9 +50,7 @@ specimen("transform", plugin="site-good")
 specimen("transform", "test_manifest_is_valid", plugin="site-manifest")
 specimen("transform", "test_listing_imports_nothing", plugin="site-eager")
 specimen("transform", "test_activation_imports_nothing_heavy", plugin="site-heavy")
-specimen(
-    "transform", "test_activation_imports_few_modules", plugin="site-many", most_modules=20
-)
+specimen("transform", "test_activation_imports_few_modules", plugin="site-many", most_modules=20)
 specimen("transform", "test_activates_as_claimed", MinP)
 specimen(
     "transform",

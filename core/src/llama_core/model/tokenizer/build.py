@@ -6,6 +6,7 @@ file, a panic included, ends as a `TokenizerError` here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ def native_faults(what: str) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError):
         raise
-    except BaseException as error:  # a Rust panic is no Exception
+    except BaseException as error:  # noqa: BLE001  (a Rust panic is no Exception)
         raise TokenizerError(f"{what}: {str(error)[:300] or type(error).__name__}") from None
 
 
@@ -61,9 +62,44 @@ def from_vocabulary(vocabulary: Vocabulary) -> Core:
         return core
 
 
+def literal(core: Core) -> Core:
+    """A copy to which the names of special tokens are text like any other.
+
+    The library's own switch for this leaves those alone that the model's vocabulary has too; they
+    are given names there that no text contains, so that ids stay what they are.
+    """
+    from tokenizers import Tokenizer
+
+    state = json.loads(core.to_str())
+    special = {token["content"] for token in state["added_tokens"] if token["special"]}
+    model = state["model"]
+    hidden = {piece: f"\U0010fffe{piece}\U0010fffe" for piece in special}
+    if model["type"] == "Unigram":
+        inside = {piece for piece, _ in model["vocab"]} & special
+        model["vocab"] = [[hidden.get(piece, piece), score] for piece, score in model["vocab"]]
+    else:
+        inside = special & model["vocab"].keys()
+        model["vocab"] = {hidden.get(piece, piece): i for piece, i in model["vocab"].items()}
+        merges = [m.split(" ", 1) if isinstance(m, str) else m for m in model.get("merges", [])]
+        if merges:
+            gone = (set(pair) | {"".join(pair)} for pair in merges)
+            model["merges"] = [
+                m for m, names in zip(merges, gone, strict=True) if not names & inside
+            ]
+        if model.get("unk_token") in inside:
+            model["unk_token"] = hidden[model["unk_token"]]
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in inside]
+    state["post_processor"] = None
+    copy: Core = guarded("cannot copy the tokenizer", Tokenizer.from_str, json.dumps(state))
+    copy.encode_special_tokens = True
+    copy.post_processor = core.post_processor
+    return copy
+
+
 def _spm(v: Vocabulary) -> Core:
     from tokenizers import Tokenizer, decoders, models, normalizers
 
+    model: models.Model
     if v.model == "unigram":
         pairs = list(zip(v.pieces, v.scores, strict=True))
         model = models.Unigram(pairs, unk_id=v.unknown, byte_fallback=v.byte_fallback)
@@ -135,9 +171,7 @@ def _bpe(v: Vocabulary) -> Core:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     how = rule(v.pre)
-    merges = [tuple(merge.split(" ", 1)) for merge in v.merges]
-    if odd := next((i for i, merge in enumerate(merges) if len(merge) != 2), None):
-        raise TokenizerError(f"merge {odd} does not name two tokens")
+    merges = [_pair(merge) for merge in v.merges]
     core = Tokenizer(models.BPE(_ids(v), merges, ignore_merges=how.ignore_merges))
     if how.normal_form == "NFC":
         core.normalizer = normalizers.NFC()
@@ -147,6 +181,13 @@ def _bpe(v: Vocabulary) -> Core:
     core.pre_tokenizer = pre_tokenizers.Sequence(steps)
     core.decoder = decoders.ByteLevel()
     return core
+
+
+def _pair(merge: str) -> tuple[str, str]:
+    left, space, right = merge.partition(" ")
+    if not space or not left or not right:
+        raise TokenizerError(f"the merge {merge[:80]!r} does not name two tokens")
+    return left, right
 
 
 def _add_special(core: Core, v: Vocabulary) -> None:
@@ -180,6 +221,5 @@ def set_template(core: Core, bos: str | None, eos: str | None) -> None:
     after = [] if eos is None else [f"{eos}:0"]
     core.post_processor = TemplateProcessing(
         single=[*before, "$A:0", *after],
-        pair=[*before, "$A:0", *after, "$B:1"],
         special_tokens=special,
     )

@@ -17,9 +17,14 @@ _SUFFIXES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORDS = _SUFFIXES + r"|[^\r\n\p{L}\p{N}]?\p{L}+"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{{s}}|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{{s}}"
-)
+_START = r"[^\r\n\p{L}\p{N}]?"
+
+
+def _cased(suffix: str) -> str:
+    """Words by their case: capitals then small letters, so that CamelCase falls apart."""
+    return f"{_START}{_UPPER}*{_LOWER}+{suffix}|{_START}{_UPPER}+{_LOWER}*{suffix}"
+
+
 _SLASH_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -52,9 +57,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("smollm", "starcoder", "refact", "granite", "command-r", "codeshell", "exaone"), _STARCODER
     ),
-    "tekken": _rule(_CASED.format(s="") + r"|\p{N}" + _SLASH_TAIL, ignore_merges=True),
+    "tekken": _rule(_cased("") + r"|\p{N}" + _SLASH_TAIL, ignore_merges=True),
     **dict.fromkeys(
-        ("gpt-4o", "llama4"), _rule(_CASED.format(s=_SUFFIXES + "?") + r"|\p{N}{1,3}" + _SLASH_TAIL)
+        ("gpt-4o", "llama4"), _rule(_cased(_SUFFIXES + "?") + r"|\p{N}{1,3}" + _SLASH_TAIL)
     ),
 }
 

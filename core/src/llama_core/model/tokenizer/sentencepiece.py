@@ -38,7 +38,9 @@ def _model(data: bytes) -> Vocabulary:
     trainer: dict[int, Any] = {}
     normalizer: dict[int, Any] = {}
     for number, value in _fields(memoryview(data)):
-        if number in (1, 2, 3) and not isinstance(value, memoryview):
+        if number not in (1, 2, 3):
+            continue
+        if not isinstance(value, memoryview):
             raise _Malformed(f"field {number} is not a message")
         if number == 1:
             one = dict(_fields(value))
@@ -49,7 +51,7 @@ def _model(data: bytes) -> Vocabulary:
                 raise _Malformed(f"more than {_MAX_PIECES} pieces")
         elif number == 2:
             trainer |= dict(_fields(value))
-        elif number == 3:
+        else:
             normalizer |= dict(_fields(value))
     kind = _count(trainer.get(3, 1))
     if kind not in (1, 2):

@@ -1,0 +1,220 @@
+"""GGUF's metadata and Hugging Face's config, each from the other.
+
+One table of keys for all families, and for each family what the metadata leaves unsaid because
+llama.cpp has it built in. It knows nothing of tensors but two: those that hold rope factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from llama_core.model.encodings.base import FloatArray
+from llama_core.model.files.gguf_names import Family
+
+# GGUF's key after the architecture's name, and Hugging Face's.
+KEYS = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.key_length": "head_dim",
+    "attention.sliding_window": "sliding_window",
+    "rope.freq_base": "rope_theta",
+    "vocab_size": "vocab_size",
+}
+_GRANITE = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+_MORE: dict[str, dict[str, str]] = {
+    "mixtral": {
+        "expert_count": "num_local_experts",
+        "expert_used_count": "num_experts_per_tok",
+    },
+    "qwen3_moe": {
+        "expert_count": "num_experts",
+        "expert_used_count": "num_experts_per_tok",
+        "expert_feed_forward_length": "moe_intermediate_size",
+    },
+    "granite": _GRANITE,
+    "gemma2": {
+        "attn_logit_softcapping": "attn_logit_softcapping",
+        "final_logit_softcapping": "final_logit_softcapping",
+    },
+}
+_REQUIRED = ("hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads")
+FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+Factors = Mapping[str, FloatArray]
+
+
+def keys_of(family: Family) -> dict[str, str]:
+    """All keys of a family."""
+    return KEYS | _MORE.get(family.model_type, {})
+
+
+def to_config(
+    metadata: Mapping[str, Any], family: Family, names: Mapping[str, Any], factors: Factors
+) -> tuple[dict[str, Any], list[str]]:
+    """The config, and what is wrong with the metadata. `names` are the file's tensors."""
+    arch = family.architecture
+    faults = []
+    config: dict[str, Any] = {"model_type": family.model_type, "architectures": [family.class_name]}
+    for key, name in keys_of(family).items():
+        value = metadata.get(f"{arch}.{key}")
+        if isinstance(value, (list, np.ndarray)):
+            value = _uniform(value)
+            if value is None:
+                faults.append(f"'{arch}.{key}' differs between layers, which is not read")
+                continue
+        if value is None:
+            continue
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            faults.append(f"'{arch}.{key}' is {str(value)[:40]!r}, not a number")
+            continue
+        config[name] = value
+    faults += [f"no '{arch}' key gives {name}" for name in _REQUIRED if name not in config]
+    if faults:
+        return config, faults
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if "vocab_size" not in config and tokens is not None:
+        config["vocab_size"] = len(tokens)
+    config["tie_word_embeddings"] = "output.weight" not in names
+    config["attention_bias"] = "blk.0.attn_q.bias" in names
+    config["mlp_bias"] = "blk.0.ffn_gate.bias" in names
+    for which in ("bos", "eos"):
+        index = metadata.get(f"tokenizer.ggml.{which}_token_id")
+        if isinstance(index, int):
+            config[f"{which}_token_id"] = index
+    faults += _read_rope(metadata, arch, config, factors)
+    if (special := _SPECIAL.get(family.model_type)) is not None and not faults:
+        special(metadata, config)
+    return config, faults
+
+
+def _uniform(values: Any) -> Any:
+    same = len(values) and all(value == values[0] for value in values)
+    return values[0].item() if same and isinstance(values, np.ndarray) else None
+
+
+def _read_rope(
+    metadata: Mapping[str, Any], arch: str, config: dict[str, Any], factors: Factors
+) -> list[str]:
+    def get(key: str, default: Any = None) -> Any:
+        return metadata.get(f"{arch}.rope.{key}", default)
+
+    head = config.get("head_dim") or config["hidden_size"] // max(config["num_attention_heads"], 1)
+    turned = get("dimension_count")
+    if isinstance(turned, int) and 0 < turned < head:
+        config["partial_rotary_factor"] = turned / head
+    kind = get("scaling.type", "linear" if get("scale_linear") else "none")
+    factor = get("scaling.factor", get("scale_linear"))
+    original = get("scaling.original_context_length")
+    if "rope_freqs.weight" in factors:
+        scaling = _llama3(factors["rope_freqs.weight"], config, head)
+        if scaling is None:
+            return ["'rope_freqs.weight' is not what Llama 3's rule gives"]
+        config["rope_scaling"] = scaling
+    elif "rope_factors_long.weight" in factors:
+        long, short = factors["rope_factors_long.weight"], factors.get("rope_factors_short.weight")
+        short = np.ones_like(long) if short is None else short
+        config["rope_scaling"] = {"rope_type": "longrope", "long_factor": long.tolist(),
+                                  "short_factor": short.tolist()}  # fmt: skip
+        if original:
+            config["original_max_position_embeddings"] = original
+    elif kind in ("linear", "yarn") and factor and factor != 1:
+        config["rope_scaling"] = {"rope_type": kind, "factor": factor}
+        if kind == "yarn":
+            names = {"beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
+            given = {hf: get(f"scaling.{key}") for hf, key in names.items()}
+            given["original_max_position_embeddings"] = original
+            config["rope_scaling"] |= {k: v for k, v in given.items() if v is not None}
+    elif kind not in ("none", "linear", "yarn", "longrope"):
+        return [f"the rope scaling '{str(kind)[:40]}' is not known"]
+    return []
+
+
+def llama3_factors(scaling: Mapping[str, Any], theta: float, dim: int) -> FloatArray:
+    """By what each frequency is divided under Llama 3's rule."""
+    factor, low = float(scaling["factor"]), float(scaling.get("low_freq_factor", 1))
+    high = float(scaling.get("high_freq_factor", 4))
+    original = float(scaling.get("original_max_position_embeddings", 8192))
+    waves = 2 * np.pi * theta ** (np.arange(0, dim, 2, dtype=np.float64) / dim)
+    smooth = (original / waves - low) / (high - low)
+    between = 1 / ((1 - smooth) / factor + smooth)
+    found = np.where(
+        waves < original / high, 1.0, np.where(waves > original / low, factor, between)
+    )
+    return found.astype(np.float32)
+
+
+def _llama3(found: FloatArray, config: Mapping[str, Any], head: int) -> dict[str, Any] | None:
+    """The settings that give these factors. A file holds only the result; every Llama 3 was made
+    with these frequencies and this context, and the result is compared."""
+    if found.ndim != 1 or found.size * 2 != head or not np.isfinite(found).all():
+        return None
+    scaling = {
+        "rope_type": "llama3",
+        "factor": round(float(found.max()), 4),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+    }
+    for original in (8192, 4096, 16384, 2048, 1024, 512, 256, 128, 64, 32):
+        scaling["original_max_position_embeddings"] = original
+        wanted = llama3_factors(scaling, float(config.get("rope_theta", 10000.0)), head)
+        if np.allclose(found, wanted, rtol=1e-4):
+            return scaling
+    return None
+
+
+def _gemma(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
+    config["hidden_activation"] = config["hidden_act"] = "gelu_pytorch_tanh"
+    config.setdefault("head_dim", 256)
+
+
+def _gemma2(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
+    _gemma(metadata, config)
+    config["query_pre_attn_scalar"] = _query_scale(config, large=46)
+    config.setdefault("sliding_window", 4096)
+    config.setdefault("attn_logit_softcapping", 50.0)
+    config.setdefault("final_logit_softcapping", 30.0)
+
+
+def _gemma3(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
+    _gemma(metadata, config)
+    config["query_pre_attn_scalar"] = _query_scale(config, large=62)
+    config["rope_local_base_freq"] = metadata.get("gemma3.rope.freq_base_swa", 10000.0)
+    config.setdefault("rope_theta", 1_000_000.0)
+    config["sliding_window_pattern"] = 6
+
+
+def _query_scale(config: Mapping[str, Any], large: int) -> float:
+    """llama.cpp knows the 27B models, which scale by their hidden size, by their layers."""
+    if config["num_hidden_layers"] == large:
+        return float(config["hidden_size"] // config["num_attention_heads"])
+    return float(config["head_dim"])
+
+
+def _qwen3_moe(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
+    config |= {"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []}
+
+
+def _phi3(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
+    config.setdefault("original_max_position_embeddings", config.get("max_position_embeddings"))
+
+
+_SPECIAL: dict[str, Callable[[Mapping[str, Any], dict[str, Any]], None]] = {
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
+    "qwen3_moe": _qwen3_moe,
+    "phi3": _phi3,
+}

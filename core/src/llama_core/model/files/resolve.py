@@ -1,0 +1,82 @@
+"""From what a user types to a model's files: a path, a hub id, or the name of a model plugin.
+
+It asks the formats that it is given which of them knows the path, and the names that it is given
+for those that are no path; which plugins there are is the caller's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from llama_core.contracts.format import Format, ModelFiles
+from llama_core.contracts.model import ModelSource
+from llama_core.errors import LlamaError, did_you_mean, sentence
+from llama_core.model.files.folder import refuse_pickled
+
+HUB = "hf:"
+
+
+class UnknownModel(LlamaError):
+    """Nothing is known by the name, or lies at the path."""
+
+    code = "model_unknown"
+
+
+def open_model(
+    reference: str | Path,
+    formats: Mapping[str, Format],
+    *,
+    sources: Mapping[str, Callable[[], ModelSource]] | None = None,
+    pulled: Callable[[str], Path] | None = None,
+    known: Sequence[str] = (),
+) -> ModelFiles:
+    """The files of a model. `sources` are the model plugins by name, `pulled` finds a hub id among
+    what was downloaded, `known` are further names for the near misses of an unknown one."""
+    return open_path(resolve(reference, sources=sources, pulled=pulled, known=known), formats)
+
+
+def resolve(
+    reference: str | Path,
+    *,
+    sources: Mapping[str, Callable[[], ModelSource]] | None = None,
+    pulled: Callable[[str], Path] | None = None,
+    known: Sequence[str] = (),
+) -> Path:
+    """Where a model lies. A path that exists wins over a name; `./name` is always a path."""
+    text = str(reference)
+    sources = sources or {}
+    if text.startswith(HUB):
+        if pulled is None:
+            raise UnknownModel(f"'{text}' names a model of a hub, and no hub is at hand")
+        return pulled(text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    if text in sources:
+        return sources[text]().path()
+    names = [*sources, *known]
+    looks_like_path = isinstance(reference, Path) or "/" in text or "\\" in text
+    if looks_like_path and text.count("/") == 1 and not text.startswith((".", "~", "/")):
+        hint = f"for a model of the Hugging Face hub: llama pull {HUB}{text}"
+    elif looks_like_path:
+        beside = path.parent
+        names = [child.name for child in beside.iterdir()] if beside.is_dir() else []
+        near = did_you_mean(path.name, names)
+        hint = near or (f"{beside} is no folder" if not beside.is_dir() else "check the path")
+    else:
+        hint = did_you_mean(text, names) or "give a path, hf:org/name, or an installed model's name"
+    raise UnknownModel(f"no model is named '{text}', and nothing lies there", remedy=sentence(hint))
+
+
+def open_path(path: Path, formats: Mapping[str, Format]) -> ModelFiles:
+    """The files at a path, by the first format that knows them."""
+    for reader in formats.values():
+        if reader.detects(path):
+            return reader.open(path)
+    refuse_pickled(path)
+    what = "folder" if path.is_dir() else "file"
+    raise UnknownModel(
+        f"no format knows the {what} {path}",
+        remedy=f"Formats at hand: {', '.join(formats) or 'none'}.",
+    )

@@ -1,0 +1,148 @@
+"""The graph says what is wrong with it, all at once, and shows itself."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from llama_core.errors import LlamaError
+from llama_core.model import dump, ops
+from llama_core.model.graph import FrozenMap, Graph, GraphError, Group, Node
+from llama_core.model.weights import DenseWeights
+
+from .small import Driver, model, prompt
+
+
+def test_nothing_in_a_graph_can_be_changed() -> None:
+    graph, _ = model("llama")
+    with pytest.raises(FrozenInstanceError):
+        graph.nodes = ()  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        graph.nodes[0].attrs["eps"] = 2  # type: ignore[index]
+    assert hash(graph.nodes[0]) == hash(model("llama")[0].nodes[0])
+    assert graph == model("llama")[0]
+
+
+def test_every_fault_is_listed_with_node_and_shape() -> None:
+    graph, _ = model("llama")
+
+    def spoil(node: Node) -> Node:
+        if node.name == "layers.0.attn.core":
+            return node.with_attrs(num_heads=3)
+        if node.name == "layers.1.mlp.glu":
+            return node.with_attrs(fn="sillu")
+        if node.name == "layers.1.attn_add":
+            return replace(node, inputs=("layers.0.mlp_ad", node.inputs[1]))
+        return node
+
+    wrong = replace(graph.map(spoil, "spoil"), groups=(Group("qkv", ("nowhere",)),))
+    with pytest.raises(GraphError) as caught:
+        wrong.validate()
+    text = str(caught.value)
+    assert len(caught.value.problems) == 4
+    assert "layers.0.attn.core" in text
+    assert "['T', 24]" in text
+    assert "fn is 'sillu' and must be one of silu" in text
+    assert "layers.1.attn_add: reads 'layers.0.mlp_ad', which nothing before it gives" in text
+    assert "nowhere" in text
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (Node("rms_nrom", "x", ("h",)), "did you mean 'rms_norm'"),
+        (ops.node("rms_norm", "x", ("h",)), "needs the weight 'weight'"),
+        (ops.node("linear", "x", ("h",), {"weight": "w"}, act="q8"), "q8:<block>"),
+        (ops.node("linear", "x", ("h",), {"weight": "w"}, act="static"), "input_scale"),
+        (ops.node("linear", "x", ("h", "h"), {"weight": "w"}), "not 2 values"),
+        (ops.node("linear", "x", ("h",), {"weight": "w", "wieght": "w"}), "no weight 'wieght'"),
+        (ops.node("linear", "x", ("h",), {"weight": "gone"}), "has no shape"),
+        (ops.node("rms_norm", "x", ("h",), {"weight": "w"}), "does not norm rows of 8"),
+        (ops.node("slice", "x", ("h",), start=4, stop=9), "4:9 does not lie within 8"),
+        (ops.node("slice", "x", ("h",), start="0", stop=9), "must be int"),
+        (ops.node("slice", "x", ("h",), start=0), "needs the attribute 'stop'"),
+        (ops.node("add", "x", ("h", "tokens")), "must be equal"),
+        (ops.node("rope", "x", ("h", "positions"), head_dim=3, rotary_dim=2), "no whole heads"),
+        (ops.node("rope", "x", ("h", "positions"), head_dim=4, rotary_dim=3), "cannot turn 3"),
+        (ops.node("softcap", "x", ("h",), cap=0.0), "above 0"),
+        (ops.node("softcap", "x", ("h",), cap=1.0, lid=2), "no attribute 'lid'"),
+    ],
+)
+def test_a_fault_names_itself(node: Node, why: str) -> None:
+    head = ops.node("recv", "h", source=0, width=8)
+    graph = Graph("test", 5, 8, 9, (head, node), FrozenMap({"w": (3, 7)}), FrozenMap())
+    with pytest.raises(GraphError, match="x: ") as caught:
+        graph.validate()
+    assert why in str(caught.value)
+
+
+def test_names_that_are_near() -> None:
+    graph, weights = model("llama")
+    with pytest.raises(GraphError, match=r"layers\.0\.attn\.q_proj"):
+        graph["layers.0.attn.qproj"]
+    arrays = {name: one.decode() for name, one in weights.items()}
+    arrays["layers.0.attn.q_projj.weight"] = arrays.pop("layers.0.attn.q_proj.weight")
+    arrays["norm.weight"] = np.ones(3, np.float32)
+    problems = graph.weight_problems(DenseWeights(arrays))
+    assert len(problems) == 2
+    assert "did you mean 'layers.0.attn.q_projj.weight'" in problems[0]
+    assert problems[1] == "norm.weight is [3] and must be [24]"
+
+
+def test_memory_is_grouped_by_what_it_holds() -> None:
+    graph, _ = model("gemma2", num_hidden_layers=5)
+    groups = [(g.layers, g.window) for g in graph.kv_groups]
+    assert groups == [((0, 2, 4), 7), ((1, 3), None)]
+
+
+def test_an_op_of_a_plugin_runs_prints_and_is_checked() -> None:
+    name = "test_reverse"
+    if name not in ops.OPS:
+        ops.register_op(
+            ops.Op(
+                name,
+                "columns in reverse",
+                ("x",),
+                lambda node, inputs, weights: inputs[0],
+                lambda call: call.inputs[0][:, ::-1] * call.attrs["by"],
+                attrs={"by": ops.Attr((float,), 1.0)},
+            )
+        )
+    with pytest.raises(LlamaError, match="defined already"):
+        ops.register_op(ops.OPS[name])
+    graph, weights = model("llama")
+    turn = ops.node(name, "turned", ("lm_head",), by=2.0)
+    turned = replace(
+        graph, nodes=(*graph.nodes, turn), outputs=FrozenMap({"logits": "turned"})
+    ).validate()
+    tokens = prompt(5)
+    (plain,) = Driver(graph, weights).step([(0, tokens, 0)])
+    (found,) = Driver(turned, weights).step([(0, tokens, 0)])
+    assert np.array_equal(found, plain[:, ::-1] * 2)
+    assert "by=2" in dump.text(turned)
+
+
+def test_dump_folds_like_layers_and_shows_what_is_unusual() -> None:
+    graph, _ = model(
+        "gemma3_text", num_hidden_layers=12, rope_scaling={"type": "linear", "factor": 8}
+    )
+    text = dump.text(graph)
+    assert "layers.0 to 4, 5 alike:" in text
+    assert "layers.1.attn.core" not in text
+    assert "layers.5.attn.core" in text
+    assert "scaling=linear(factor=8)" in text
+    assert "window=7" in text
+    assert "layers.1.attn.core" in dump.text(graph, folded=False)
+
+
+def test_picture_is_well_formed_and_names_every_node() -> None:
+    for name in ("llama", "qwen3_moe", "phi3"):
+        graph, _ = model(name)
+        root = ElementTree.fromstring(dump.svg(graph))
+        titles = [e.text or "" for e in root.iter() if e.tag.endswith("title")]
+        for part in dump.stretches(graph):
+            for node in part.nodes:
+                assert any(title.startswith(f"{node.name}:") for title in titles)
