@@ -102,10 +102,5 @@ def check_contents(folder: Path, sdist: Path, wheel: Path) -> None:
         info = next(each for each in tops if each.endswith(".dist-info"))
         licences = [n for n in archive.namelist() if n.startswith(info) and "LICENSE" in n]
     assert licences, f"{wheel.name} has no licence"
-    expected = {"llama_core", "llama_gpu"} if folder.name == "core" else {package(folder)}
+    expected = {each.parent.name for each in folder.glob("src/*/__init__.py")}
     assert tops - {info} == expected, f"{wheel.name} holds {tops}"
-
-
-def package(folder: Path) -> str:
-    entry = settings(folder)["project"].get("entry-points", {}).get("llama_core", {})
-    return next(iter(entry.values()), folder.name)

@@ -18,7 +18,7 @@ from typing import Any
 
 from llama_core import compat, lock, requirements
 from llama_core.announce import Announcements
-from llama_core.config import Config
+from llama_core.config import SETTING, Config
 from llama_core.contracts import spec as spec_of
 from llama_core.contracts.spec import Spec
 from llama_core.discovery import BUILTIN, Found
@@ -52,13 +52,17 @@ class Plugin:
     manifest: Manifest | None = None
     state: State = State.READY
     reason: LlamaError | None = None
-    num_faults: int = 0
+    faults: list[float] = field(default_factory=list)  # when, by the monotonic clock
     module: object | None = None  # given by an application, instead of imported
     activating: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
     def name(self) -> str:
         return self.found.name
+
+    @property
+    def num_faults(self) -> int:
+        return len(self.faults)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,7 @@ class Catalogue:
         locked = lock.read(self.config.lock_file) if is_locked else None
         for each in found:
             self._admit(Plugin(each), locked)
-        self._check_preferences()
+        self._check_settings()
         _everywhere.add(self)
 
     def __iter__(self) -> Iterator[Plugin]:
@@ -187,12 +191,12 @@ class Catalogue:
         if config.allow is not None and name not in config.allow:
             raise PluginDisabled(
                 f"plugin '{name}' is not on the allow-list ({where('plugins.allow', 'config')})",
-                remedy=f"llama plugins enable {name}",
+                remedy=_lift(name, where("plugins.allow"), "plugins.allow", "Add it to"),
             )
         if name in config.disable:
             raise PluginDisabled(
                 f"plugin '{name}' is disabled ({where('plugins.disable', 'config')})",
-                remedy=f"llama plugins enable {name}",
+                remedy=_lift(name, where("plugins.disable"), "plugins.disable", "Take it out of"),
             )
         why = lock.refusal(found, locked) if locked is not None else None
         if why is not None:
@@ -225,7 +229,14 @@ class Catalogue:
             if all(reasons):  # nothing of it can be had: say so where plugins are listed
                 plugin.state, plugin.reason = State.REFUSED, reasons[0]
 
-    def _check_preferences(self) -> None:
+    def _check_settings(self) -> None:
+        """Names in the settings that mean nothing here are said: one may be misspelt."""
+        for key, names in (("allow", self.config.allow or ()), ("disable", self.config.disable)):
+            for name in names:
+                if name not in self.installed:
+                    hint = did_you_mean(name, self.installed)
+                    what = f"plugins.{key} names '{name}', which is not installed"
+                    self.announcements.note(sentence(what, hint))
         for wanted, name in self.config.prefer.items():
             kind, _, capability = wanted.partition(".")
             if not any(
@@ -297,6 +308,12 @@ class Catalogue:
 
 def _rank(one: Capability) -> tuple[bool, str]:
     return one.plugin.name == BUILTIN, one.plugin.name
+
+
+def _lift(name: str, origin: str | None, key: str, how: str) -> str:
+    if origin == "environment":
+        return f"{how} {SETTING[key].env}."
+    return f"llama plugins enable {name}"
 
 
 def _manifest(found: Found) -> Manifest:

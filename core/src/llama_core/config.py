@@ -6,6 +6,7 @@ files are read once, when a command or an application asks; a mistake in them na
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 
 from llama_core.errors import ConfigError, did_you_mean, plain, sentence
 from llama_core.tables import read_table
+
+log = logging.getLogger("llama_core")
 
 FILE_NAME = "llama.toml"
 PREFIX = "LLAMA_CORE_"
@@ -46,7 +49,7 @@ SETTINGS = (
     Setting("plugins.disable", list, "Never load these plugins."),
     Setting("plugins.prefer", dict, 'Which plugin wins a name, as in `transform.min-p = "mine"`.'),
 )
-_BY_KEY = {setting.key: setting for setting in SETTINGS}
+SETTING = {setting.key: setting for setting in SETTINGS}
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -157,7 +160,7 @@ def _flatten(table: Mapping[str, Any], source: str) -> dict[str, Any]:
     for key, value in table.items():
         near = {"plugin": "plugins", "cores": "core"}.get(key.lower(), key.lower())
         if not isinstance(value, dict):
-            meant = [one for one in _BY_KEY if one.endswith(f".{key}")]
+            meant = [one for one in SETTING if one.endswith(f".{key}")]
             raise ConfigError(
                 f"{source}: '{plain(key)}' stands in no section",
                 remedy=f"Write it as {meant[0]}." if meant else "Every setting has a section.",
@@ -173,6 +176,11 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         text = environ.get(setting.env)
         if text is not None and text.strip():
             found[setting.key] = _parse(setting, text.strip())
+    known = {setting.env for setting in SETTINGS}
+    for name in environ:
+        # Other names with our prefix may be a plugin's; what is nearly one of ours is a slip.
+        if name.startswith(PREFIX) and name not in known and (hint := did_you_mean(name, known)):
+            log.warning("the environment sets %s, which is not a setting: %s", plain(name), hint)
     return found
 
 
@@ -199,11 +207,11 @@ def _take(
     new: Mapping[str, Any], source: str, values: dict[str, Any], origin: dict[str, str]
 ) -> None:
     for key, value in new.items():
-        setting = _BY_KEY.get(key)
+        setting = SETTING.get(key)
         if setting is None:
             raise ConfigError(
                 f"{source}: there is no setting '{plain(key)}'",
-                remedy=sentence(did_you_mean(key, _BY_KEY), "`llama doctor` lists them"),
+                remedy=sentence(did_you_mean(key, SETTING), "`llama doctor` lists them"),
             )
         values[key] = _check(setting, value, source)
         origin[key] = source

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
+
+from llama_core.contracts.spec import Spec
 
 
 class LlamaDeprecationWarning(DeprecationWarning):
@@ -30,13 +33,14 @@ class Deprecation:
         )
 
 
-def older_contract(kind: str, found: int, current: int, plugin: str) -> Deprecation:
+def older_contract(spec: Spec[Any], found: int, plugin: str) -> Deprecation:
     """A plugin that speaks the previous version of a contract; `compat.py` adapts it."""
+    major, minor = (int(part) for part in spec.since.split(".")[:2])
     return Deprecation(
-        what=f"version {found} of the {kind} contract, spoken by plugin '{plugin}',",
-        since="the version that introduced its successor",
-        removed_in="the second minor version after it",
-        instead=f"version {current}",
+        what=f"version {found} of the {spec.kind} contract, spoken by plugin '{plugin}',",
+        since=spec.since,
+        removed_in=f"{major}.{minor + 2}",
+        instead=f"version {spec.api}",
     )
 
 

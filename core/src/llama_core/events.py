@@ -184,10 +184,10 @@ class Events:
         _everywhere.add(self)
 
     def _reset(self) -> None:
-        self._queue: deque[Event] = deque()
+        self._queue: deque[tuple[Event, list[_Subscription]]] = deque()
+        self._under_way: tuple[Event, list[_Subscription]] | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._busy = False
 
     def subscribe(
         self, event: type[E], listener: Callable[[E], None], *, plugin: str | None = None
@@ -206,7 +206,8 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Queue an event; costs microseconds and never raises for a listener's sake."""
-        if not any(isinstance(event, one.event) for one in self._listeners):
+        listeners = [one for one in self._listeners if isinstance(event, one.event)]
+        if not listeners:
             return
         with self._changed:
             if len(self._queue) >= self._limit:
@@ -218,9 +219,19 @@ class Events:
                         "being dropped (counted in Events.num_dropped)",
                         self._limit,
                     )
-            self._queue.append(event)
+            self._queue.append((event, listeners))
             self._start()
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """The listener under way does not return: deliver the rest without waiting for it."""
+        with self._changed:
+            if self._under_way is not None:
+                self._queue.appendleft(self._under_way)
+                self._under_way = None
+            self._thread = None
+            if self._queue:
+                self._start()
 
     def flush(self, timeout_seconds: float = 5.0) -> bool:
         """Wait until everything emitted so far was delivered; False when the time ran out."""
@@ -228,7 +239,7 @@ class Events:
             return False  # a listener cannot wait for itself
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._queue and not self._busy, timeout_seconds
+                lambda: not self._queue and self._under_way is None, timeout_seconds
             )
 
     def _start(self) -> None:
@@ -242,20 +253,22 @@ class Events:
                 self._thread = thread
 
     def _run(self) -> None:
+        me = threading.current_thread()
         while True:
             with self._changed:
-                self._busy = False
+                self._under_way = None
                 self._changed.notify_all()
                 # An idle dispatcher ends after a while; the next event starts another.
                 if not self._changed.wait_for(lambda: bool(self._queue), self._idle_seconds):
                     self._thread = None
                     return
-                event = self._queue.popleft()
-                self._busy = True
-                listeners = self._listeners
-            for one in listeners:
-                if isinstance(event, one.event):
+                event, listeners = self._under_way = self._queue.popleft()
+            while listeners:
+                one = listeners.pop(0)
+                if one in self._listeners:  # it may have unsubscribed since
                     try:
                         one.listener(event)
                     except BaseException:  # nobody is above this thread to tell
                         log.exception("a listener of %s failed", event.name)
+                if self._thread is not me:  # abandoned meanwhile: another goes on
+                    return

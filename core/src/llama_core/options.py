@@ -18,8 +18,8 @@ MAX_BYTES = 256 << 10  # of a schema file
 def schema(provides: Provides, *, plugin: Found) -> Mapping[str, Any] | None:
     """The JSON schema of a capability's options, or None where it declares none.
 
-    A table in the manifest may be a whole schema, or simply name the options:
-    `options = { p = { type = "number" } }`.
+    A table in the manifest may be a whole schema, or simply name the options, with `required` in
+    those that must be given: `options = { p = { type = "number", required = true } }`.
     """
     if provides.options is None:
         return None
@@ -28,7 +28,21 @@ def schema(provides: Provides, *, plugin: Found) -> Mapping[str, Any] | None:
         return _read(_resource(package, resource, plugin))
     if "properties" in provides.options or "$ref" in provides.options:
         return provides.options
-    return {"type": "object", "properties": provides.options, "additionalProperties": False}
+    given = {
+        name: dict(each) if isinstance(each, dict) else each
+        for name, each in provides.options.items()
+    }
+    required = [
+        n
+        for n, each in given.items()
+        if isinstance(each, dict) and each.pop("required", False) is True
+    ]
+    return {
+        "type": "object",
+        "properties": given,
+        "required": required,
+        "additionalProperties": False,
+    }
 
 
 def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> None:

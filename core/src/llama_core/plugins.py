@@ -8,6 +8,7 @@ one of its capabilities is asked for by kind and name, or an engine starts that 
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,10 @@ T = TypeVar("T")
 # Imports so slow that a plugin should not need them merely to be activated.
 HEAVY = ("torch", "transformers", "tensorflow", "jax", "pandas", "scipy")
 
+# Faults further apart than this are no pattern; `core.max-faults` counts those within it.
+FAULT_WINDOW_SECONDS = 600.0
+
+LISTENERS = frozenset(f"llama_{event.name}" for event in EVENTS)
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("llama_"))
 
 
@@ -74,6 +79,10 @@ class Plugins(Catalogue):
         self.guard = Guard(watchdog, self._count_fault)
         self._importing = Guard(watchdog, lambda error: None)  # one fault is enough, see activate
 
+        if self.config.locked:
+            # What was locked are the sources: bytecode beside them is neither read nor written.
+            sys.pycache_prefix, sys.dont_write_bytecode = os.devnull, True
+
     @classmethod
     def load(cls, config: Config | None = None) -> Plugins:
         """The plugins installed in this environment, under the settings in force."""
@@ -99,7 +108,7 @@ class Plugins(Catalogue):
         active = self._active.get(plugin.name) or self.activate(plugin.name)
         hook = getattr(active.manager.hook, spec.hook)
         if provides.api < spec.api:
-            old = deprecated.older_contract(spec.kind, provides.api, spec.api, plugin.name)
+            old = deprecated.older_contract(spec, provides.api, plugin.name)
             deprecated.warn(old, stacklevel=2)
         with self.guard(plugin.name, spec.hook):
             value = hook(name=provides.name, options=given, plugins=self)
@@ -135,11 +144,13 @@ class Plugins(Catalogue):
     def start(self) -> None:
         """An engine or trainer starts: activate the plugins that listen. One that fails is said."""
         for plugin in list(self):
-            if plugin.manifest and plugin.manifest.listens and plugin.state is State.READY:
+            listens = plugin.manifest is not None and plugin.manifest.listens
+            if listens and plugin.state not in (State.ACTIVE, State.DISABLED):
                 try:
                     self.activate(plugin.name)
                 except LlamaError as error:
-                    self.announcements.fallback(f"going on without plugin '{plugin.name}': {error}")
+                    why = plugin.reason or error
+                    self.announcements.fallback(f"going on without plugin '{plugin.name}': {why}")
 
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
@@ -178,7 +189,7 @@ class Plugins(Catalogue):
         with self._lock:
             plugin = self[name]
             if plugin.state is State.QUARANTINED:
-                plugin.state, plugin.reason, plugin.num_faults = State.READY, None, 0
+                plugin.state, plugin.reason, plugin.faults = State.READY, None, []
                 self._resolved.clear()  # who answered in its place need not any more
 
     def fault(
@@ -259,7 +270,8 @@ class Plugins(Catalogue):
             plugin = self.installed.get(error.plugin)
             if plugin is None or plugin.state is State.QUARANTINED:
                 return
-            plugin.num_faults += 1
+            now = time.monotonic()
+            plugin.faults = [at for at in plugin.faults if now - at < FAULT_WINDOW_SECONDS] + [now]
             if plugin.num_faults >= self.config.max_faults:
                 why = f"{plugin.num_faults} fault(s), the last in {error.hook}: {error.why}"
                 self._quarantine(plugin, why, error)
@@ -284,6 +296,11 @@ class Plugins(Catalogue):
             remedy="If it does not return, end the process; to go on without it: "
             f"llama plugins disable {plugin}",
         )
+        if where in LISTENERS and plugin in self.installed:
+            # The dispatcher waits for it, and with it every other listener: go on without it.
+            error = PluginFault(plugin, where, f"it did not return within {seconds:g} s")
+            self._quarantine(self[plugin], error.why, error)
+            self.events.abandon()
 
     def _checked_options(self, capability: Capability, given: Mapping[str, Any]) -> dict[str, Any]:
         if not given and capability.provides.options is None:

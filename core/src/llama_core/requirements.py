@@ -94,13 +94,13 @@ def _grounded(plugin: Plugin, offers: Offers) -> set[str]:
             fit = [offer.plugin for offer in offers(need) if _misfit(offer, need) is None]
             waiting[one.name].append({each.name for each in fit})
             ahead += fit
-    found = True
-    while found:
-        found = {name for name, needs in waiting.items() if all(grounded & may for may in needs)}
-        grounded |= found
-        for name in found:
+    while True:
+        met = {name for name, needs in waiting.items() if all(grounded & may for may in needs)}
+        if not met:
+            return grounded
+        grounded |= met
+        for name in met:
             del waiting[name]
-    return grounded
 
 
 def _misfit(offer: Capability, need: Requires) -> str | None:

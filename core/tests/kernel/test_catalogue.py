@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llama_core.catalogue import State
+from llama_core.discovery import BUILTIN
 from llama_core.errors import (
     CapabilityConflict,
     IncompatiblePlugin,
@@ -42,6 +43,12 @@ def llama_create_sampler(name, options):
 def _imports_nothing_that_is_refused() -> Iterator[None]:
     yield
     assert not [name for name in sys.modules if name.startswith("llama_plugin")]
+
+
+def own(plugins: Plugins) -> list[str]:
+    """The transforms that can be had, without the core's own."""
+    usable = (one for one in plugins.capabilities("transform") if one.reason is None)
+    return sorted(one.provides.name for one in usable if one.plugin.name != BUILTIN)
 
 
 def refusal(plugins: Plugins, name: str, kind: str = "transform") -> LlamaError:
@@ -168,7 +175,7 @@ class TestFits:
         ]
         install("two", provides=both)
         with site.plugins() as plugins:
-            assert plugins.names("transform") == ["old"]
+            assert own(plugins) == ["old"]
             assert "contract version 2" in str(refusal(plugins, "new"))
             assert plugins.create("transform", "old")
 
@@ -187,7 +194,7 @@ class TestFits:
         install("far", capability={"needs": needs})
         with site.plugins() as plugins:
             error = refusal(plugins, "far")
-            assert plugins.names("transform") == []
+            assert own(plugins) == []
         assert str(error).startswith("transform 'far' of plugin 'far' runs on ")
         assert words in str(error)
         assert str(error).endswith(f", and this is {' '.join(here())}")
@@ -308,18 +315,18 @@ class TestConflicts:
         self, site: Site, install: Install, said: list[str]
     ) -> None:
         for name in ("b", "a", "c"):
-            install(name, capability={"name": "min-p"})
+            install(name, capability={"name": "halve"})
         with site.plugins() as plugins:
-            assert plugins.resolve("transform", "min-p").plugin.name == "a"
-        assert "transform 'min-p' of plugin 'a' is used; 'b', 'c' provide" in said[0]
+            assert plugins.resolve("transform", "halve").plugin.name == "a"
+        assert "transform 'halve' of plugin 'a' is used; 'b', 'c' provide" in said[0]
 
     def test_the_preferred_plugin_is_used_without_a_word(
         self, site: Site, install: Install, said: list[str]
     ) -> None:
         for name in ("a", "b"):
-            install(name, capability={"name": "min-p"})
-        with site.plugins(prefer={"transform.min-p": "b"}) as plugins:
-            assert plugins.resolve("transform", "min-p").plugin.name == "b"
+            install(name, capability={"name": "halve"})
+        with site.plugins(prefer={"transform.halve": "b"}) as plugins:
+            assert plugins.resolve("transform", "halve").plugin.name == "b"
         with site.plugins(prefer={"sampler.greedy": "builtin"}) as plugins:
             assert plugins.resolve("sampler", "greedy").plugin.name == "builtin"
         assert said == []
@@ -327,41 +334,41 @@ class TestConflicts:
     def test_a_preference_for_a_plugin_that_does_not_provide_it(
         self, site: Site, install: Install, said: list[str]
     ) -> None:
-        install("a", capability={"name": "min-p"})
-        with site.plugins(prefer={"transform.min-p": "zz"}) as plugins:
-            error = refusal(plugins, "min-p")
+        install("a", capability={"name": "halve"})
+        with site.plugins(prefer={"transform.halve": "zz"}) as plugins:
+            error = refusal(plugins, "halve")
         assert said == [
-            "plugins.prefer names plugin 'zz' for transform.min-p, which it does not provide"
+            "plugins.prefer names plugin 'zz' for transform.halve, which it does not provide"
         ]
-        assert "No usable plugin provides transform 'zz/min-p'" in str(error)
+        assert "No usable plugin provides transform 'zz/halve'" in str(error)
 
     def test_a_preferred_plugin_that_cannot_run_is_not_replaced_in_silence(
         self, site: Site, install: Install
     ) -> None:
-        install("a", capability={"name": "min-p"})
-        install("b", capability={"name": "min-p", "api": 2})
-        with site.plugins(prefer={"transform.min-p": "b"}) as plugins:
-            error = refusal(plugins, "min-p")
-        assert "Plugin 'b': plugin 'b' provides transform 'min-p' at contract version 2" in str(
+        install("a", capability={"name": "halve"})
+        install("b", capability={"name": "halve", "api": 2})
+        with site.plugins(prefer={"transform.halve": "b"}) as plugins:
+            error = refusal(plugins, "halve")
+        assert "Plugin 'b': plugin 'b' provides transform 'halve' at contract version 2" in str(
             error
         )
 
     def test_one_plugin_s_own_is_asked_for_by_its_name(self, site: Site, install: Install) -> None:
         for name in ("a", "b"):
-            install(name, capability={"name": "min-p"})
-        with site.plugins(prefer={"transform.min-p": "a"}, strict=True) as plugins:
-            assert plugins.resolve("transform", "b/min-p").plugin.name == "b"
-            assert "'c/min-p'" in str(refusal(plugins, "c/min-p"))
+            install(name, capability={"name": "halve"})
+        with site.plugins(prefer={"transform.halve": "a"}, strict=True) as plugins:
+            assert plugins.resolve("transform", "b/halve").plugin.name == "b"
+            assert "'c/halve'" in str(refusal(plugins, "c/halve"))
 
     def test_strict_mode_does_not_choose(self, site: Site, install: Install) -> None:
         for name in ("a", "b"):
-            install(name, capability={"name": "min-p"})
+            install(name, capability={"name": "halve"})
         with site.plugins(strict=True) as plugins:
-            error = refusal(plugins, "min-p")
+            error = refusal(plugins, "halve")
             assert isinstance(error, CapabilityConflict)
             assert str(error) == (
-                "strict mode: transform 'min-p' of plugin 'a' is used; 'b' provide the same name. "
-                'Choose with [plugins.prefer] "transform.min-p" = "NAME" in llama.toml.'
+                "strict mode: transform 'halve' of plugin 'a' is used; 'b' provide the same name. "
+                'Choose with [plugins.prefer] "transform.halve" = "NAME" in llama.toml.'
             )
 
     def test_falling_back_to_the_builtin_is_announced(
@@ -406,11 +413,11 @@ class TestRequirements:
             assert "llama_plugin_b" not in sys.modules  # required is not yet used
 
     def test_missing_by_kind(self, site: Site, install: Install) -> None:
-        self.needing(install, "a", {"kind": "backend"})
+        self.needing(install, "a", {"kind": "router"})
         with site.plugins() as plugins:
             error = refusal(plugins, "a")
         assert str(error) == (
-            "plugin 'a' requires any backend: no plugin provides it. pip install llama-plugin-NAME"
+            "plugin 'a' requires any router: no plugin provides it. pip install llama-plugin-NAME"
         )
 
     def test_missing_by_name(self, site: Site, install: Install) -> None:
@@ -466,10 +473,10 @@ class TestRequirements:
             assert "circular: a → b → c → a" in str(refusal(plugins, "a"))
 
     def test_a_plugin_cannot_meet_its_own_requirement(self, site: Site, install: Install) -> None:
-        self.needing(install, "a", {"kind": "transform"})
+        self.needing(install, "a", {"kind": "transform", "name": "a"})
         with site.plugins() as plugins:
             assert "the requirement is circular: a → a" in str(refusal(plugins, "a"))
-        install("b")
+        install("b", capability={"name": "a"})
         with site.plugins() as plugins:
             assert plugins.create("transform", "a")
 
@@ -487,12 +494,12 @@ class TestRequirements:
     ) -> None:
         """Following every path through these would take longer than the universe has."""
         for i in range(40):
-            self.needing(install, f"p{i}", {"kind": "transform"}, {"kind": "drafter"})
+            self.needing(install, f"p{i}", {"kind": "transform"}, {"kind": "router"})
         with site.plugins() as plugins:
             began = time.monotonic()
             error = refusal(plugins, "p0")
             assert time.monotonic() - began < 10
-        assert "requires any drafter: no plugin provides it" in str(error)
+        assert "requires any router: no plugin provides it" in str(error)
         assert len(str(error)) < 20_000
 
     def test_a_long_chain_is_followed(self, site: Site, install: Install) -> None:

@@ -73,8 +73,7 @@ class TestVersionTwo:
             assert (made("logits", None), made.is_stateless) == ("logits", False)
         assert str(caught[0].message) == (
             "version 1 of the transform contract, spoken by plugin 'old', is deprecated since "
-            "llama-core the version that introduced its successor and goes in the second minor "
-            "version after it; use version 2 instead"
+            "llama-core 0.1 and goes in 0.3; use version 2 instead"
         )
         assert caught[0].filename == __file__  # it points at who asked
 

@@ -56,7 +56,7 @@ def test_every_fault_is_listed_with_node_and_shape() -> None:
         (Node("rms_nrom", "x", ("h",)), "did you mean 'rms_norm'"),
         (ops.node("rms_norm", "x", ("h",)), "needs the weight 'weight'"),
         (ops.node("linear", "x", ("h",), {"weight": "w"}, act="q8"), "q8:<block>"),
-        (ops.node("linear", "x", ("h",), {"weight": "w"}, act="static"), "input_scale"),
+        (ops.node("linear", "x", ("h",), {"weight": "v"}, act="static"), "input_scale"),
         (ops.node("linear", "x", ("h", "h"), {"weight": "w"}), "not 2 values"),
         (ops.node("linear", "x", ("h",), {"weight": "w", "wieght": "w"}), "no weight 'wieght'"),
         (ops.node("linear", "x", ("h",), {"weight": "gone"}), "has no shape"),
@@ -73,7 +73,7 @@ def test_every_fault_is_listed_with_node_and_shape() -> None:
 )
 def test_a_fault_names_itself(node: Node, why: str) -> None:
     head = ops.node("recv", "h", source=0, width=8)
-    graph = Graph("test", 5, 8, 9, (head, node), FrozenMap({"w": (3, 7)}), FrozenMap())
+    graph = Graph("test", 5, 8, 9, (head, node), FrozenMap({"w": (3, 7), "v": (3, 8)}), FrozenMap())
     with pytest.raises(GraphError, match="x: ") as caught:
         graph.validate()
     assert why in str(caught.value)

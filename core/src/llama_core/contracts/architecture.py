@@ -15,7 +15,8 @@ class Architecture(Protocol):
     """Named as the config's `model_type`."""
 
     def build(self, config: Mapping[str, Any]) -> Graph:
-        """The graph; its weight names are the checkpoint's, made canonical by `rename`."""
+        """The graph; its weight names are the checkpoint's, made canonical by `rename`. A malformed
+        config is a `LlamaError`."""
 
     def rename(self, tensor: str) -> str | None:
         """The canonical name of a checkpoint's tensor; None for one that is not needed."""

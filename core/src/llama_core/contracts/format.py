@@ -27,10 +27,14 @@ class ModelFiles:
 
 
 class Format(Protocol):
-    """Reads lazily: opening maps files and checks them, it does not read the tensors."""
+    """Reads lazily: opening maps files and checks them, it does not read the tensors.
+
+    Weights bear the checkpoint's names, as Hugging Face writes them; an architecture makes them
+    canonical. Numbers of the config may have been through float32.
+    """
 
     def detects(self, path: Path) -> bool:
-        """Whether the path looks like one of ours, by name and first bytes only."""
+        """Whether the path looks like one of ours, by name and first bytes only; never raises."""
 
     def open(self, path: Path) -> ModelFiles:
         """The model, or one error that lists all that is wrong with the files."""

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Communicator(Protocol):
-    """How one rank exchanges arrays with the others."""
+    """How one rank exchanges arrays with the others.
+
+    What it gives are the caller's own arrays. A world of one needs no peer.
+    """
 
     rank: int
     world_size: int
@@ -39,7 +42,10 @@ class Strategy(Protocol):
         """The rewrites, in order, that make this rank's part of the model."""
 
     def communicator(self, rank: int, world_size: int) -> Communicator:
-        """This rank's end of the line."""
+        """This rank's end of the line.
+
+        Ends made with the same options and world size meet, whichever object or process made them.
+        """
 
 
 SPEC: Spec[Strategy] = Spec("parallelism", Strategy, "llama_create_parallelism")

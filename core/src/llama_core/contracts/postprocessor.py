@@ -1,6 +1,8 @@
 """A postprocessor is fed a request's answer piece by piece and passes on what it lets through.
 
-One object serves one request; it may hold text back until it has seen enough.
+One object serves one request; it may hold text back until it has seen enough. After a piece with
+`stop` neither `feed` nor `finish` is called again, and pieces behind it are dropped. A piece is not
+written to, nor is its `data`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,11 @@ class Program(Protocol):
     vocab_size: int
 
     def submit(self, batch: Batch) -> Pending:
-        """Start a step; at most `plan.in_flight` may be pending."""
+        """Start a step; at most `plan.in_flight` may be pending.
+
+        A batch out of range, and a step after `close`, is a `LlamaError`; after a refused batch
+        the program goes on working.
+        """
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         """Copy (group, from, to) blocks before the next step."""

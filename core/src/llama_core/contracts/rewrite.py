@@ -15,7 +15,10 @@ PHASES: tuple[Phase, ...] = ("quantize", "shard", "lora", "fuse", "pack")  # the
 
 
 class Rewrite(Protocol):
-    """Gives a new graph and a lazy view of the weights; changes neither of those it was given."""
+    """Gives a new graph and a lazy view of the weights; changes neither of those it was given.
+
+    The new graph's record of `rewrites` goes on from the given one's.
+    """
 
     phase: Phase
     neutral: bool  # the logits stay what they were, up to the order of additions

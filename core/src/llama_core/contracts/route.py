@@ -15,7 +15,10 @@ ASGIApp = Callable[
 
 
 class Route(Protocol):
-    """Everything below `path` answers to `app`; callers need a key with `scope`."""
+    """Everything below `path` answers to `app`; callers need a key with `scope`.
+
+    As the ASGI specification has it, `root_path` is the mount and the request's path stays whole.
+    """
 
     path: str
     scope: Literal["infer", "train", "admin", "public"]

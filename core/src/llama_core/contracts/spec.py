@@ -22,6 +22,7 @@ class Spec(Generic[T]):
     hook: str
     api: int = 1  # the version served natively
     oldest: int = 1  # the oldest version that `compat.py` still adapts
+    since: str = "0.1"  # the version of the core that introduced `api`
 
     def unfulfilled(self, candidate: Any) -> str | None:
         """Why an object does not fulfil the contract, or None where it has all it must."""

@@ -10,10 +10,16 @@ from llama_core.contracts.spec import Spec
 
 
 class Storage(Protocol):
-    """Whole files by name, names with slashes. A name is either all there or not there."""
+    """Whole files by name. A name is either all there or not there, whatever fails.
+
+    Names are printable parts joined by `/`, none of them empty, `.` or `..`, without backslashes;
+    any other is refused. Failures are `LlamaError`s and leave neither a partial name nor a partial
+    target.
+    """
 
     def put(self, source: Path, name: str) -> None:
-        """Store a file durably; when this returns it survives a crash."""
+        """Store a copy durably; when this returns it survives a crash. Putting a name again
+        replaces it whole."""
 
     def get(self, name: str, target: Path) -> None:
         """Fetch a file, checked against the digest it was stored with."""

@@ -1,6 +1,9 @@
 """A transform changes the logits of one request before a token is chosen.
 
-It sees only its own request's rows, so that neither batch mates nor order of arrival can matter.
+It sees only its own request's rows, so that neither batch mates nor order of arrival can matter. The
+rows of a call share one context: they are alternatives for one token. Rows of later positions, as in
+verifying a draft, come in calls of their own with `accept` between them.
+
 Legend: N rows of the request in this step, V vocabulary.
 """
 
@@ -61,7 +64,11 @@ class SamplingContext:
 
 
 class Transform(Protocol):
-    """Gives new logits; -inf forbids a token. It must not write into the array it is given."""
+    """Gives new logits; -inf forbids a token.
+
+    What is -inf stays -inf, and every row keeps at least one token. It must not write into the
+    array it is given.
+    """
 
     def __call__(
         self, logits_NV: NDArray[np.float32], context: SamplingContext

@@ -101,7 +101,7 @@ def layer_norm(x_TK: Array, weight_K: Array, bias_K: Array | None, eps: float) -
 
 def rope(x_TK: Array, cos_TF: Array, sin_TF: Array, head_dim: int) -> Array:
     """Turn the first 2F numbers of each head: number i pairs with number i + F."""
-    x_THD = x_TK.reshape(len(x_TK), -1, head_dim)
+    x_THD = x_TK.reshape(len(x_TK), x_TK.shape[1] // head_dim, head_dim)
     half = cos_TF.shape[-1]
     a, b = x_THD[..., :half], x_THD[..., half : 2 * half]
     cos, sin = cos_TF[:, None, :].astype(x_TK.dtype), sin_TF[:, None, :].astype(x_TK.dtype)

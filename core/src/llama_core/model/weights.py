@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from llama_core.errors import LlamaError, did_you_mean
+from llama_core.errors import LlamaError, did_you_mean, sentence
 from llama_core.model.encodings import Encoding, Plain, parse_encoding
 from llama_core.model.encodings.base import Array, EncodingError, FloatArray, Parts, Shape
 
@@ -114,7 +114,7 @@ class Weights(Mapping[str, Tensor]):
         found = self.find(name)
         if found is None:
             near = did_you_mean(name, self.names())
-            raise UnknownTensor(f"no tensor is named '{name}'", remedy=near.capitalize() or None)
+            raise UnknownTensor(f"no tensor is named '{name}'", remedy=sentence(near) or None)
         return found
 
     def __iter__(self) -> Iterator[str]:

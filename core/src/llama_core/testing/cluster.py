@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from llama_core.contracts.launcher import Job
 from llama_core.contracts.router import Arrival, Replica
 from llama_core.errors import LlamaError
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check
 
 WATCHDOG_SECONDS = 60.0
 

@@ -33,10 +33,12 @@ def schema_faults(schema: Mapping[str, Any]) -> list[str]:
 
 
 def admitted(schema: Mapping[str, Any], base: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The base with one option changed to each odd value, as far as the schema allows it."""
+    """No options at all, and the base with one changed to each odd value: what is allowed of it."""
     import jsonschema
 
     checker = jsonschema.Draft202012Validator(schema)
+    if checker.is_valid({}):
+        yield {}
     for name, one in schema.get("properties", {}).items():
         own = one if isinstance(one, dict) else {}
         edges = [own[edge] for edge in _EDGES if edge in own]

@@ -15,7 +15,8 @@ import pytest
 
 from llama_core.catalogue import Capability
 from llama_core.contracts.machine import MachineFacts
-from llama_core.testing.suite import Make, PluginContract, check
+from llama_core.testing.suite import Make, PluginContract
+from llama_core.testing.verdict import check
 from llama_core.web.keys import KeyScope
 from llama_core.web.routes import below
 

@@ -17,7 +17,8 @@ from llama_core.model.graph import Graph
 from llama_core.model.op_backend import COLLECTIVES
 from llama_core.model.weights import Weights
 from llama_core.testing import drive, tiny
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check, refuses
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check, refuses
 
 Model = tuple[Graph, Weights]
 

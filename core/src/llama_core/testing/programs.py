@@ -18,7 +18,8 @@ from llama_core.model.graph import Graph, Node
 from llama_core.model.weights import DenseWeights, OverlayWeights, Weights
 from llama_core.testing import drive, tiny
 from llama_core.testing.steps import ProgramRules
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check, refuses
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check, refuses
 
 
 class BackendContract(ProgramRules, FreshObjects, PluginContract):

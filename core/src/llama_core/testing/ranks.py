@@ -12,7 +12,8 @@ import pytest
 
 from llama_core import contracts
 from llama_core.contracts.rewrite import PHASES
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check
 
 WATCHDOG_SECONDS = 60.0
 

@@ -14,7 +14,8 @@ from llama_core.contracts.drafter import DraftRequest
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.errors import LlamaError
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check
 
 PROMPTS = (
     Prompt(text="The capital of France is"),

@@ -23,7 +23,8 @@ from llama_core.testing.rows import (
     uniforms,
     with_forbidden,
 )
-from llama_core.testing.suite import FreshObjects, Make, PluginContract, check
+from llama_core.testing.suite import FreshObjects, Make, PluginContract
+from llama_core.testing.verdict import check
 
 
 def check_reads_only(call: Callable[[Sequence[Array]], object], arrays: Sequence[Array]) -> None:

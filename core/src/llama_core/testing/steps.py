@@ -17,7 +17,7 @@ from llama_core.contracts.spec import Spec
 from llama_core.contracts.step import Batch, Plan, Want
 from llama_core.testing import drive, signatures
 from llama_core.testing.drive import Part
-from llama_core.testing.suite import check, refuses
+from llama_core.testing.verdict import check, refuses
 
 _PROGRAM: Spec[Program] = Spec("program", Program, contracts.spec("program").hook)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -18,29 +19,10 @@ from llama_core.catalogue import Capability
 from llama_core.errors import LlamaError, OptionsError, PluginFault
 from llama_core.plugins import HEAVY, Plugins
 from llama_core.testing import child, extremes, signatures
+from llama_core.testing.verdict import check
 
 Make = Callable[[], Any]
 Rule = Callable[..., None]
-
-
-def check(holds: object, message: str) -> None:
-    """Fail with a message for the plugin's author; our own frames would tell them nothing."""
-    __tracebackhide__ = True
-    if not holds:
-        pytest.fail(message, pytrace=False)
-
-
-def refuses(call: Callable[[], object], message: str) -> LlamaError | None:
-    """The call must raise a LlamaError; `message` says what to do where it does not."""
-    __tracebackhide__ = True
-    try:
-        call()
-    except LlamaError as error:
-        return error
-    except Exception as error:  # noqa: BLE001 - whatever else escapes is the finding
-        check(False, f"{message} It raised {type(error).__name__}: {error}")
-    check(False, f"{message} It raised nothing.")
-    return None
 
 
 def rule_methods(suite: type) -> dict[str, Rule]:
@@ -214,13 +196,22 @@ class PluginContract:
         )
 
     def test_create_fulfils_the_contract(
-        self, create: Callable[[Mapping[str, Any]], Any], filled: Callable[[], dict[str, Any]]
+        self,
+        create: Callable[[Mapping[str, Any]], Any],
+        filled: Callable[[], dict[str, Any]],
+        given: Mapping[str, Any],
     ) -> None:
         """Each of the options to try gives an object that has all members of the contract."""
         try:
             create(filled())
         except OptionsError as error:
             check(False, f"{error} Set `options` in the test class to ones that fit.")
+        except PluginFault as fault:
+            check(
+                False,
+                f"{fault.hook} failed with the options {given}: {fault.why}. If it cannot do "
+                "without options, declare them `required` and set `options` in the test class.",
+            )
         except LlamaError as error:
             check(False, str(error))
 
@@ -261,8 +252,11 @@ class PluginContract:
         create: Callable[[Mapping[str, Any]], Any],
         filled: Callable[[], dict[str, Any]],
         make: Make,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Whatever the schema lets through is taken, or refused with a LlamaError."""
+        monkeypatch.chdir(tmp_path)  # an option may be a path that the plugin creates
         schema = options.schema(active.provides, plugin=active.plugin.found)
         for given in extremes.admitted(schema or {}, filled()):
             try:
@@ -271,7 +265,7 @@ class PluginContract:
                 check(
                     False,
                     f"the schema allows {given}, and the plugin fails: {fault.why}. Narrow the "
-                    "schema (minimum, enum, ...) or raise a LlamaError that says what is wrong.",
+                    "schema (required, minimum, ...), or raise a LlamaError that says why.",
                 )
             except LlamaError:
                 pass

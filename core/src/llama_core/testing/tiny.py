@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from llama_core.model.architectures import create
+from llama_core.model.architectures.blocks import LLAMA_NAMES
 from llama_core.model.graph import Graph
 from llama_core.model.weights import DenseWeights, Weights
 
@@ -43,6 +44,18 @@ def model(name: str = "llama") -> tuple[Graph, Weights]:
 def models() -> dict[str, tuple[Graph, Weights]]:
     """All variants by name, the plainest first."""
     return {name: model(name) for name in VARIANTS}
+
+
+def checkpoint() -> Weights:
+    """The first model under the names of a checkpoint, as files hold it."""
+    graph, arrays = _model("llama")
+    old = {new: name for name, new in LLAMA_NAMES.items()}
+
+    def named(name: str) -> str:
+        path = ".".join(old.get(part, part) for part in name.split("."))
+        return path if path.startswith("lm_head") else f"model.{path}"
+
+    return DenseWeights({named(name): arrays[name].copy() for name in graph.shapes})
 
 
 def fingerprint(weights: Weights) -> dict[str, str]:

@@ -17,7 +17,12 @@ from llama_core.errors import LlamaError
 from llama_core.model.weights import DenseWeights
 from specimens.harness import specimen
 
-_FOLDER = {"manifest": {"options": {"root": {"type": "string", "minLength": 3}}}}
+_ROOT = {
+    "properties": {"root": {"type": "string", "minLength": 1}},
+    "required": ["root"],
+    "additionalProperties": False,
+}
+_FOLDER = {"manifest": {"options": _ROOT}}
 _count = itertools.count()
 
 

@@ -110,6 +110,17 @@ class DividesByZero(MinP):
         super().__init__(0.05 * p / p)
 
 
+@specimen(
+    "transform",
+    "test_options_never_crash",
+    manifest={"options": {"p": {"type": "number", "minimum": 0, "maximum": 1}}},
+    options=({"p": 0.1},),
+)
+class NeedsAnOption(MinP):
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+
+
 _only = MinP()
 
 

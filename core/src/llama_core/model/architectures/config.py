@@ -47,7 +47,7 @@ class Rope:
 class TextConfig(BaseModel):
     """What all architectures share. Each adds its own keys and defaults."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     vocab_size: Size
     hidden_size: Size

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import PositiveFloat
+
 from llama_core.model.architectures import blocks
 from llama_core.model.architectures.config import (
     ACTIVATIONS,
@@ -32,7 +34,7 @@ class Config(TextConfig):
     hidden_activation: str = "gelu_pytorch_tanh"
     max_position_embeddings: Length = 8192
     tie_word_embeddings: bool = True
-    query_pre_attn_scalar: float = 256
+    query_pre_attn_scalar: PositiveFloat = 256
     sliding_window: Length | None = 4096
     final_logit_softcapping: float | None = 30.0
     attn_logit_softcapping: float | None = 50.0

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.errors import LlamaError, did_you_mean
+from llama_core.errors import LlamaError, did_you_mean, sentence
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
@@ -106,7 +106,7 @@ def parse_encoding(name: str) -> Encoding:
     near = did_you_mean(name, _KNOWN)
     raise EncodingError(
         f"there is no encoding named '{name}'",
-        remedy=near.capitalize() if near else f"Known: {', '.join(_KNOWN)}.",
+        remedy=sentence(near) if near else f"Known: {', '.join(_KNOWN)}.",
     )
 
 

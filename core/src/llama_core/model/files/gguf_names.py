@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llama_core.errors import LlamaError, did_you_mean
+from llama_core.errors import LlamaError, did_you_mean, sentence
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _ATTENTION = {
@@ -117,7 +117,7 @@ def by_model_type(name: str) -> Family:
 
 
 def _unknown(name: str, known: set[str]) -> UnknownFamily:
-    near = did_you_mean(name, known).capitalize() or f"Known: {', '.join(sorted(known))}."
+    near = sentence(did_you_mean(name, known)) or f"Known: {', '.join(sorted(known))}."
     return UnknownFamily(f"GGUF's architecture for '{name[:80]}' is not known", remedy=near)
 
 

@@ -58,6 +58,8 @@ class TensorSplit:
         self.leave_whole = leave_whole
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
+        if self.world_size == 1:
+            return graph, weights
         work = _Work(graph, weights, self.rank, self.world_size)
         for node in graph.nodes:
             why = None

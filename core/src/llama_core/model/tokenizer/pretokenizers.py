@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_core.errors import did_you_mean
+from llama_core.errors import did_you_mean, sentence
 from llama_core.model.tokenizer.vocabulary import TokenizerError
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -71,5 +71,5 @@ def rule(name: str) -> Rule:
     near = did_you_mean(name, RULES)
     raise TokenizerError(
         f"no pre-tokenizer is named '{name[:80]}'",
-        remedy=near.capitalize() or f"Known: {', '.join(sorted(RULES))}.",
+        remedy=sentence(near) or f"Known: {', '.join(sorted(RULES))}.",
     )

@@ -1,0 +1,347 @@
+"""The faces of an engine: sync, async and batch, for any number of threads and event loops.
+
+`Face` turns submit, cancel and a flow of updates into streams and results; where the engine is, its
+subclasses know: `ThreadedEngine` here drives one in a thread of this process, `WorkerEngine` in
+`supervisor.py` one in another process. It knows nothing of scheduling or sampling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, closing
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from llama_core.contracts.postprocessor import Piece
+from llama_core.engine.engine import Engine
+from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
+from llama_core.engine.request import Finish, Logprob, Request, Update, Usage
+from llama_core.errors import LlamaError
+
+
+@dataclass(slots=True)
+class Choice:
+    """All of one choice."""
+
+    tokens: list[int] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    logprobs: list[Logprob] = field(default_factory=list)
+    hidden: Any = None
+    finish: Finish | None = None
+    stopped_by: int | str | None = None
+    error: LlamaError | None = None
+    usage: Usage | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(p.text for p in self.pieces if p.channel == "content")
+
+    @property
+    def logprob(self) -> float:
+        return sum(p.logprob for p in self.logprobs)
+
+
+@dataclass(slots=True)
+class Result:
+    """All of one request."""
+
+    request_id: str
+    choices: list[Choice] = field(default_factory=list)
+    prompt_logprobs: Sequence[Logprob | None] | None = None
+
+    def add(self, update: Update) -> None:
+        while len(self.choices) <= update.choice:
+            self.choices.append(Choice())
+        choice = self.choices[update.choice]
+        choice.tokens += update.tokens
+        choice.pieces += update.pieces
+        choice.logprobs += update.logprobs
+        if update.prompt_logprobs is not None:
+            self.prompt_logprobs = update.prompt_logprobs
+        if update.hidden is not None:
+            choice.hidden = update.hidden
+        if update.finish is not None:
+            choice.finish, choice.stopped_by = update.finish, update.stopped_by
+            choice.error, choice.usage = update.error, update.usage
+
+
+class Mailbox:
+    """Where the updates of one request arrive; one thread or one task reads it.
+
+    It never blocks the engine: a reader who is slow finds several updates at once, and there are
+    never more than the answer has tokens.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.loop = loop
+        self.abandoned = False  # nobody reads any more; it waits for its request to end
+        self._updates: deque[Update] = deque()
+        self._ready: asyncio.Event | threading.Event
+        self._ready = threading.Event() if loop is None else asyncio.Event()
+
+    def put(self, updates: Iterable[Update]) -> None:
+        """From the loop's own thread, where there is a loop."""
+        self._updates.extend(updates)
+        self._ready.set()
+
+    def __iter__(self) -> Iterator[Update]:
+        assert isinstance(self._ready, threading.Event)
+        while True:
+            self._ready.wait()
+            self._ready.clear()
+            while self._updates:
+                update = self._updates.popleft()
+                yield update
+                if update.last:
+                    return
+
+    async def __aiter__(self) -> AsyncIterator[Update]:
+        assert isinstance(self._ready, asyncio.Event)
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while self._updates:
+                update = self._updates.popleft()
+                yield update
+                if update.last:
+                    return
+
+
+class Face(ABC):
+    """What applications call; where the engine is, subclasses know."""
+
+    def __init__(self, max_open: int) -> None:
+        self.max_open = max_open
+        self.ended: LlamaError | None = None  # why no more requests are taken
+        self._boxes: dict[str, Mailbox] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def num_open(self) -> int:
+        return len(self._boxes)
+
+    def stream(self, request: Request) -> Generator[Update]:
+        """The updates of a request as they come. Closing the generator cancels the request."""
+        box = self._open(request, None)
+        try:
+            yield from box
+        finally:
+            self._forget(request.id, box)
+
+    async def astream(self, request: Request) -> AsyncGenerator[Update]:
+        """The same for asyncio. Closing the generator, or cancelling its task, cancels it."""
+        box = self._open(request, asyncio.get_running_loop())
+        try:
+            async for update in box:
+                yield update
+        finally:
+            self._forget(request.id, box)
+
+    def generate(self, request: Request) -> Result:
+        """The whole of a request; its error is raised."""
+        result = Result(request.id)
+        with closing(self.stream(request)) as updates:
+            for update in updates:
+                result.add(update)
+        return _checked(result)
+
+    async def agenerate(self, request: Request) -> Result:
+        result = Result(request.id)
+        async with aclosing(self.astream(request)) as updates:
+            async for update in updates:
+                result.add(update)
+        return _checked(result)
+
+    def batch(self, requests: Iterable[Request], ahead: int = 256) -> Iterator[Result]:
+        """The results of many requests in their order, errors within them, `ahead` at a time."""
+        pending: deque[tuple[Request, Mailbox | LlamaError]] = deque()
+        source = iter(requests)
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(pending) < ahead:
+                    request = next(source, None)
+                    if request is None:
+                        exhausted = True
+                        break
+                    try:
+                        pending.append((request, self._open(request, None)))
+                    except QueueFull as error:
+                        if not pending:
+                            pending.append((request, error))
+                        else:  # others are under way: their end makes room
+                            source = _before(request, source)
+                            break
+                    except LlamaError as error:
+                        pending.append((request, error))
+                if not pending:
+                    return
+                request, box = pending[0]
+                result = Result(request.id)
+                if isinstance(box, LlamaError):
+                    result.choices.append(Choice(finish="error", error=box))
+                else:
+                    for update in box:
+                        result.add(update)
+                    self._forget(request.id, box)
+                pending.popleft()
+                yield result
+        finally:
+            for request, box in pending:
+                if isinstance(box, Mailbox):
+                    self._forget(request.id, box)
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is open and give everything back; doing so twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _send(self, request: Request) -> None:
+        """Hand a request to the engine."""
+
+    @abstractmethod
+    def _cancel(self, request_id: str) -> None:
+        """Tell the engine that nobody waits for this request any more."""
+
+    def _open(self, request: Request, loop: asyncio.AbstractEventLoop | None) -> Mailbox:
+        with self._lock:
+            if self.ended is not None:
+                raise self.ended
+            if len(self._boxes) >= self.max_open:
+                raise QueueFull(
+                    f"{self.max_open} requests are open, and no more may be",
+                    retry_after_seconds=1.0,
+                )
+            if request.id in self._boxes:
+                raise InvalidRequest(f"a request with the id {request.id!r} is open", param="id")
+            box = self._boxes[request.id] = Mailbox(loop)
+        try:
+            self._send(request)
+        except BaseException:
+            with self._lock:
+                self._boxes.pop(request.id, None)
+            raise
+        return box
+
+    def _forget(self, request_id: str, box: Mailbox) -> None:
+        """The reader has gone. The id stays taken until the engine has said its last word."""
+        with self._lock:
+            if self._boxes.get(request_id) is not box or box.abandoned:
+                return
+            box.abandoned = True
+        self._cancel(request_id)
+
+    def _end_all(self, reason: LlamaError) -> None:
+        """Nothing more will come: every open request ends with the reason, and new ones do too."""
+        with self._lock:
+            self.ended = self.ended or reason
+            open_ids = list(self._boxes)
+        self._deliver([refused(request_id, reason) for request_id in open_ids])
+
+    def _deliver(self, updates: Sequence[Update]) -> None:
+        """Put a step's updates into their boxes, waking each event loop once."""
+        loops: dict[asyncio.AbstractEventLoop, list[tuple[Mailbox, Update]]] = {}
+        with self._lock:
+            for update in updates:
+                box = self._boxes.get(update.request_id)
+                if box is None:
+                    continue
+                if update.last:
+                    del self._boxes[update.request_id]
+                if box.abandoned:
+                    continue
+                if box.loop is None:
+                    box.put((update,))
+                else:
+                    loops.setdefault(box.loop, []).append((box, update))
+        for loop, mail in loops.items():
+            try:
+                loop.call_soon_threadsafe(_hand_out, mail)
+            except RuntimeError:  # the loop is closed: nobody reads any more
+                for box, update in mail:
+                    self._forget(update.request_id, box)
+
+
+class ThreadedEngine(Face):
+    """An engine in a thread of this process. Several may run side by side."""
+
+    def __init__(self, engine: Engine, *, max_open: int | None = None) -> None:
+        super().__init__(engine.limits.max_queued if max_open is None else max_open)
+        self.engine = engine
+        self._inbox: deque[Request | str] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._drive, name="llama-engine", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _send(self, request: Request) -> None:
+        self._inbox.append(request)
+        self._wake.set()
+
+    def _cancel(self, request_id: str) -> None:
+        self._inbox.append(request_id)
+        self._wake.set()
+
+    def _drive(self) -> None:
+        reason = EngineClosed("the engine was closed")
+        try:
+            while not self._closing:
+                self._take_mail()
+                if self.engine.has_work:
+                    self._deliver(self.engine.step())
+                else:
+                    self._wake.wait()
+                    self._wake.clear()
+        except Exception as error:  # noqa: BLE001  no request may be left without an answer
+            reason = EngineClosed(f"the engine broke down: {error!r}")
+            reason.__cause__ = error
+        self._end_all(reason)
+        self.engine.close()
+
+    def _take_mail(self) -> None:
+        while self._inbox:
+            mail = self._inbox.popleft()
+            if isinstance(mail, str):
+                self.engine.cancel(mail)
+                continue
+            try:
+                self.engine.add(mail)
+            except LlamaError as error:
+                self._deliver([refused(mail.id, error)])
+
+
+def refused(request_id: str, error: LlamaError) -> Update:
+    return Update(request_id, finish="error", error=error, last=True)
+
+
+def _hand_out(mail: list[tuple[Mailbox, Update]]) -> None:
+    for box, update in mail:
+        box.put((update,))
+
+
+def _before(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
+    yield first
+    yield from rest
+
+
+def _checked(result: Result) -> Result:
+    for choice in result.choices:
+        if choice.error is not None:
+            raise choice.error
+    return result

@@ -1,0 +1,376 @@
+"""The face of an engine in another process, which is started, watched, and started again.
+
+Whatever happens to the worker, every request gets a last word with its id: one that no token of was
+heard yet is tried once more, the others end with `WorkerDied`. It knows processes and time, and of
+an engine only what goes over the wire.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from llama_core.engine import wire
+from llama_core.engine.faces import Face, refused
+from llama_core.engine.faults import DeadlineExceeded, EngineClosed, WorkerDied
+from llama_core.engine.request import Request, Update
+from llama_core.errors import LlamaError
+
+State = Literal["starting", "ready", "restarting", "broken", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a worker may take, and how often it may fail."""
+
+    start_seconds: float = 300.0  # to be ready
+    hang_seconds: float = 60.0  # without a word while it has work
+    stop_seconds: float = 5.0  # to end when asked to
+    first_backoff_seconds: float = 0.1
+    longest_backoff_seconds: float = 30.0
+    most_failures: int = 5  # in a row, with no answer finished between them
+
+
+@dataclass(slots=True)
+class Held:
+    """A request that has been accepted and not finished."""
+
+    request: Request
+    since: float
+    choices: set[int] = field(default_factory=set)  # heard of and not finished
+    heard: bool = False
+    retried: bool = False
+
+
+class WorkerEngine(Face):
+    """An engine made by `target` ("module:function") with `options`, in a process of its own."""
+
+    def __init__(
+        self,
+        target: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        max_open: int = 100_000,
+        patience: Patience | None = None,
+        env: Mapping[str, str] | None = None,
+        on_state: Callable[[State, LlamaError | None], None] | None = None,
+    ) -> None:
+        if not hasattr(socket, "AF_UNIX"):
+            raise LlamaError(
+                "a worker process needs Unix sockets, which this system lacks",
+                remedy="Use ThreadedEngine",
+            )
+        super().__init__(max_open)
+        self.target = target
+        self.options = dict(options or {})
+        self.patience = Patience() if patience is None else patience
+        self.env = env
+        self.state: State = "starting"
+        self.num_restarts = 0
+        self._on_state = on_state
+        self._process: subprocess.Popen[str] | None = None
+        self._held: dict[str, Held] = {}  # the supervising thread's own
+        self._orders: deque[Request | str] = deque()
+        self._outgoing = bytearray()
+        self._closing = False
+        self._failures = 0
+        self._heard_at = 0.0
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._thread = threading.Thread(target=self._supervise, name="llama-worker", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker process, while there is one."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def close(self) -> None:
+        self._closing = True
+        self._ring()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _send(self, request: Request) -> None:
+        wire.from_request(request)  # what cannot travel is refused here, to the caller's face
+        self._orders.append(request)
+        self._ring()
+
+    def _cancel(self, request_id: str) -> None:
+        self._orders.append(request_id)
+        self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._wake_write.send(b"!")
+        except OSError:
+            pass  # full: it will wake anyway; closed: nobody is left to
+
+    # --------------------------------------------------- in the supervising thread
+
+    def _supervise(self) -> None:
+        error: LlamaError = EngineClosed("the engine was closed")
+        try:
+            while not self._closing:
+                error = self._one_life()
+                if self._closing:
+                    error = EngineClosed("the engine was closed")
+                    break
+                self._failures += 1
+                self._bury(error)
+                if self._failures >= self.patience.most_failures:
+                    self._become("broken", error)
+                    break
+                self.num_restarts += 1
+                self._become("restarting", error)
+                self._rest()
+        finally:
+            self._end_all(error)
+            if self.state != "broken":
+                self._become("closed", None)
+            self._wake_read.close()
+            self._wake_write.close()
+
+    def _one_life(self) -> LlamaError:
+        """Start a worker and talk to it until it is gone; gives the reason."""
+        folder = Path(tempfile.mkdtemp(prefix="llama-"))  # only this user may look inside
+        connection = None
+        try:
+            connection = self._start(folder)
+            return self._converse(connection)
+        except (OSError, wire.WireError) as error:
+            return WorkerDied(f"the worker process could not be spoken to: {error}")
+        except LlamaError as error:
+            return error
+        finally:
+            if connection is not None:
+                connection.close()
+            self._reap()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _start(self, folder: Path) -> socket.socket:
+        key = os.urandom(wire.KEY_BYTES)
+        path = folder / "s"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(path))
+            listener.listen(4)
+            listener.settimeout(0.1)
+            self._process = process = subprocess.Popen(  # noqa: S603  our own interpreter
+                [sys.executable, "-P", "-m", "llama_core.engine.worker"],
+                stdin=subprocess.PIPE,
+                text=True,
+                env=None if self.env is None else dict(self.env),
+                start_new_session=True,  # the terminal's ctrl-C is for the host to handle
+            )
+            assert process.stdin is not None
+            told = {"socket": str(path), "key": key.hex()}
+            told |= {"target": self.target, "options": self.options}
+            process.stdin.write(json.dumps(told) + "\n")
+            process.stdin.close()
+            until = time.monotonic() + self.patience.start_seconds
+            while time.monotonic() < until and not self._closing:
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    if process.poll() is not None:
+                        raise WorkerDied(
+                            f"the worker process {self._fate()} at its start"
+                        ) from None
+                    continue
+                connection.settimeout(10.0)
+                try:
+                    wire.greet(connection, key)
+                except (OSError, wire.WireError):
+                    connection.close()  # a stranger; the worker may still come
+                    continue
+                connection.setblocking(False)
+                return connection
+        raise WorkerDied(f"the worker process was not there in {self.patience.start_seconds:g} s")
+
+    def _converse(self, connection: socket.socket) -> LlamaError:
+        unpacker = wire.Unpacker()
+        self._outgoing.clear()
+        ready = False
+        started = self._heard_at = time.monotonic()
+        while True:
+            if ready:
+                self._take_orders()
+            if self._closing:
+                self._ask_to_stop(connection)
+                return EngineClosed("the engine was closed")
+            writing = [connection] if self._outgoing else []
+            readable, writable, _ = select.select(
+                [connection, self._wake_read], writing, [], self._longest_wait(ready, started)
+            )
+            if self._wake_read in readable:
+                self._wake_read.recv(4096)
+            if writable and not self._write(connection):
+                readable.append(connection)  # what it still said comes before its end
+            if connection in readable:
+                data = self._read(connection)
+                if not data:
+                    return WorkerDied(f"the worker process {self._fate()}")
+                self._heard_at = time.monotonic()
+                for message in unpacker.feed(data):
+                    if message["type"] == "failed":
+                        return wire.to_error(message["error"])
+                    if message["type"] == "ready":
+                        ready = True
+                        self._become("ready", None)
+                    elif message["type"] == "updates":
+                        self._hear([wire.to_update(u) for u in message["updates"]])
+            elif self._overdue(ready, started):
+                what = "has not said a word" if ready else "was not ready"
+                limit = self.patience.hang_seconds if ready else self.patience.start_seconds
+                return WorkerDied(f"the worker process {what} for {limit:g} s and was ended")
+
+    def _longest_wait(self, ready: bool, started: float) -> float | None:
+        if not ready:
+            return max(0.0, started + self.patience.start_seconds - time.monotonic())
+        if not self._held:
+            return None
+        return max(0.0, self._heard_at + self.patience.hang_seconds - time.monotonic())
+
+    def _overdue(self, ready: bool, started: float) -> bool:
+        now = time.monotonic()
+        if not ready:
+            return now - started >= self.patience.start_seconds
+        return bool(self._held) and now - self._heard_at >= self.patience.hang_seconds
+
+    def _take_orders(self) -> None:
+        while self._orders:
+            order = self._orders.popleft()
+            if isinstance(order, str):
+                if order in self._held:
+                    self._outgoing += wire.pack({"type": "cancel", "id": order})
+                else:
+                    self._deliver([Update(order, finish="cancelled", last=True)])
+                continue
+            if not self._held:
+                self._heard_at = time.monotonic()  # it may have been silent because it was idle
+            held = self._held.setdefault(order.id, Held(order, time.monotonic()))
+            self._pack_add(held)
+
+    def _pack_add(self, held: Held) -> None:
+        request = wire.from_request(held.request)
+        self._outgoing += wire.pack({"type": "add", "id": held.request.id, "request": request})
+
+    def _hear(self, updates: list[Update]) -> None:
+        for update in updates:
+            held = self._held.get(update.request_id)
+            if held is None:
+                continue
+            held.heard = True
+            held.choices.add(update.choice)
+            if update.finish is not None:
+                held.choices.discard(update.choice)
+            if update.last:
+                del self._held[update.request_id]
+                self._failures = 0
+        self._deliver(updates)
+
+    def _bury(self, error: LlamaError) -> None:
+        """The worker is gone: end what was heard of, keep the rest for the next one."""
+        orders = list(self._orders)
+        cancelled = {order for order in orders if isinstance(order, str)}
+        again: list[Request] = []
+        for held in list(self._held.values()):
+            request = held.request
+            left = request.deadline_seconds
+            if left is not None:
+                left -= time.monotonic() - held.since
+            if request.id in cancelled:
+                last = Update(request.id, finish="cancelled", last=True)
+            elif held.heard or held.retried:
+                died = WorkerDied(f"request {request.id!r} was lost: {error.message}")
+                last = refused(request.id, died)
+                open_choices = sorted(held.choices) or [0]
+                for choice in open_choices[:-1]:
+                    self._deliver([Update(request.id, choice, finish="error", error=died)])
+                last.choice = open_choices[-1]
+            elif left is not None and left <= 0:
+                passed = DeadlineExceeded(
+                    f"the deadline of {request.deadline_seconds} s has passed"
+                )
+                last = Update(request.id, finish="deadline", error=passed, last=True)
+            else:
+                again.append(replace(request, deadline_seconds=left))
+                continue
+            del self._held[request.id]
+            self._deliver([last])
+        for request in again:
+            self._held[request.id] = Held(request, time.monotonic(), retried=True)
+        self._orders.extendleft(reversed(again))
+
+    def _become(self, state: State, reason: LlamaError | None) -> None:
+        self.state = state
+        if self._on_state is not None:
+            self._on_state(state, reason)
+
+    def _rest(self) -> None:
+        """Wait before the next start, longer each time, unless it is all over."""
+        pause = self.patience.first_backoff_seconds * 2 ** (self._failures - 1)
+        until = time.monotonic() + min(pause, self.patience.longest_backoff_seconds)
+        while not self._closing and (left := until - time.monotonic()) > 0:
+            if select.select([self._wake_read], [], [], left)[0]:
+                self._wake_read.recv(4096)
+
+    def _read(self, connection: socket.socket) -> bytes:
+        try:
+            return connection.recv(1 << 18)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            return b""
+
+    def _write(self, connection: socket.socket) -> bool:
+        try:
+            del self._outgoing[: connection.send(self._outgoing)]
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._outgoing.clear()
+            return False
+        return True
+
+    def _ask_to_stop(self, connection: socket.socket) -> None:
+        connection.setblocking(True)
+        connection.settimeout(self.patience.stop_seconds)
+        process = self._process
+        try:
+            connection.sendall(wire.pack({"type": "stop"}))
+            if process is not None:
+                process.wait(self.patience.stop_seconds)
+        except (OSError, subprocess.TimeoutExpired):
+            return  # it is ended by force then
+
+    def _reap(self) -> None:
+        process = self._process
+        if process is not None:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def _fate(self) -> str:
+        """How the process ended, for the error message."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "hung up"
+        return f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"

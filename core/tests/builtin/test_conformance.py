@@ -1,0 +1,133 @@
+"""The builtins stand under the same contracts as any plugin's capabilities."""
+
+from __future__ import annotations
+
+from llama_core.testing import (
+    ArchitectureContract,
+    BackendContract,
+    DrafterContract,
+    FormatContract,
+    RewriteContract,
+    SamplerContract,
+    TransformContract,
+)
+
+
+class TestReference(BackendContract):
+    provides = "reference"
+
+
+class TestGreedy(SamplerContract):
+    provides = "greedy"
+
+
+class TestSample(SamplerContract):
+    provides = "sample"
+
+
+class TestMirostat(SamplerContract):
+    provides = "mirostat"
+
+
+class TestTemperature(TransformContract):
+    provides = "temperature"
+
+
+class TestTopK(TransformContract):
+    provides = "top-k"
+
+
+class TestTopP(TransformContract):
+    provides = "top-p"
+
+
+class TestMinP(TransformContract):
+    provides = "min-p"
+
+
+class TestTypical(TransformContract):
+    provides = "typical"
+
+
+class TestTopNSigma(TransformContract):
+    provides = "top-n-sigma"
+
+
+class TestXTC(TransformContract):
+    provides = "xtc"
+
+
+class TestRepetition(TransformContract):
+    provides = "repetition"
+
+
+class TestPresence(TransformContract):
+    provides = "presence"
+
+
+class TestFrequency(TransformContract):
+    provides = "frequency"
+
+
+class TestDRY(TransformContract):
+    provides = "dry"
+
+
+class TestLogitBias(TransformContract):
+    provides = "logit-bias"
+    options = ({"bias": {"1": 2.0, "3": -1.5}},)
+    vocab_sizes = (17, 32000)
+
+
+class TestMinLength(TransformContract):
+    provides = "min-length"
+
+
+class TestBadWords(TransformContract):
+    provides = "bad-words"
+    options = ({"words": [[1], [0, 1]]},)
+
+
+class TestNoRepeatNgram(TransformContract):
+    provides = "no-repeat-ngram"
+
+
+class TestNgram(DrafterContract):
+    provides = "ngram"
+
+
+class TestSafetensors(FormatContract):
+    provides = "safetensors"
+
+
+class TestGguf(FormatContract):
+    provides = "gguf"
+    file_name = "model.gguf"
+
+
+class TestFuse(RewriteContract):
+    provides = "fuse"
+
+
+class TestAct(RewriteContract):
+    provides = "act"
+    options = ({"act": "q8:32"},)
+
+
+class TestReencode(RewriteContract):
+    provides = "reencode"
+    options = ({"encoding": "q8:g32"},)
+
+
+class TestAdapters(RewriteContract):
+    provides = "adapters"
+    options = ({"slots": 2, "rank": 4},)
+
+
+class TestTensor(RewriteContract):
+    provides = "tensor"
+    options = ({"rank": 0, "world_size": 2},)
+
+
+class TestLlama(ArchitectureContract):
+    provides = "llama"

@@ -1,0 +1,152 @@
+"""Every architecture builds and runs from any small config, and refuses nonsense."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llama_core import contracts
+from llama_core.errors import ConfigError, LlamaError, MissingCapability
+from llama_core.model.architectures import ARCHITECTURES, create, model_type, text_config
+from llama_core.model.generated import random_weights
+
+from .small import SIZES, logits, model, prompt
+
+WINDOWED = ("gemma2", "gemma3_text", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe")
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> dict[str, Any]:
+    kv_heads = draw(st.integers(1, 3))
+    heads = kv_heads * draw(st.integers(1, 3))
+    head_dim = 2 * draw(st.integers(2, 9))
+    num_experts = draw(st.integers(1, 5))
+    return {
+        "vocab_size": draw(st.integers(2, 80)),
+        "hidden_size": heads * head_dim,
+        "intermediate_size": draw(st.integers(1, 50)),
+        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "tie_word_embeddings": draw(st.booleans()),
+        "attention_bias": draw(st.booleans()),
+        "mlp_bias": draw(st.booleans()),
+        "sliding_window": draw(st.none() | st.integers(1, 9)),
+        "use_sliding_window": draw(st.booleans()),
+        "max_window_layers": draw(st.integers(0, 3)),
+        "num_local_experts": num_experts,
+        "num_experts": num_experts,
+        "num_experts_per_tok": draw(st.integers(1, num_experts)),
+        "moe_intermediate_size": draw(st.integers(1, 20)),
+        "decoder_sparse_step": draw(st.integers(1, 2)),
+        "query_pre_attn_scalar": 7,
+        "partial_rotary_factor": draw(st.sampled_from([1.0, 2 / head_dim, 4 / head_dim])),
+    }
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(derandomize=True, max_examples=8, deadline=None)
+@given(config=configs())
+def test_any_small_config_builds_and_runs(architecture: str, config: dict[str, Any]) -> None:
+    graph = create(architecture).build({"model_type": architecture, **config})
+    found = logits(graph, random_weights(graph, 1), prompt(11, vocab_size=config["vocab_size"]))
+    assert found.shape == (11, config["vocab_size"])
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_fulfils_the_contract(architecture: str) -> None:
+    assert contracts.spec("architecture").unfulfilled(create(architecture)) is None
+    given = {**SIZES, "model_type": architecture}
+    before = copy.deepcopy(given)
+    assert create(architecture).build(given) == create(architecture).build(given)
+    assert given == before
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nonsense_in_a_config_is_an_error_of_ours(architecture: str) -> None:
+    more = {"rope_theta": 1e4, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    config = {**SIZES, **more, "layer_types": ["full_attention"] * 2}
+    for key in config:
+        for value in (None, "junk", -1, 0, 10**30, 0.5, [], {}, [[]], float("nan")):
+            try:
+                create(architecture).build({**config, key: value}).validate()
+            except LlamaError as error:
+                assert str(error)  # noqa: PT017 - whatever it is, it is one of ours
+    with pytest.raises(ConfigError) as caught:
+        create(architecture).build({})
+    for key in ("vocab_size", "hidden_size", "num_hidden_layers"):
+        assert key in str(caught.value) or architecture == "gemma3_text"
+
+
+@pytest.mark.parametrize("architecture", WINDOWED)
+def test_a_window_is_seen(architecture: str) -> None:
+    graph, _ = model(architecture)
+    assert 7 in [group.window for group in graph.kv_groups]
+
+
+CHECKPOINT = {
+    "llama": ("model.layers.1.post_attention_layernorm.weight", "layers.1.mlp_norm.weight"),
+    "gemma2": ("model.layers.1.post_attention_layernorm.weight", "layers.1.attn_post_norm.weight"),
+    "gemma3_text": (
+        "language_model.model.layers.0.pre_feedforward_layernorm.weight",
+        "layers.0.mlp_norm.weight",
+    ),
+    "mixtral": (
+        "model.layers.0.block_sparse_moe.experts.3.w2.weight",
+        "layers.0.mlp.experts.3.down_proj.weight",
+    ),
+    "qwen3_moe": ("model.layers.1.mlp.gate.weight", "layers.1.mlp.router.weight"),
+    "phi3": ("model.layers.0.self_attn.qkv_proj.weight", "layers.0.attn.qkv_proj.weight"),
+    "olmo2": ("model.layers.1.self_attn.k_norm.weight", "layers.1.attn.k_norm.weight"),
+}
+
+
+@pytest.mark.parametrize("architecture", CHECKPOINT)
+def test_names_of_a_checkpoint(architecture: str) -> None:
+    theirs, canonical = CHECKPOINT[architecture]
+    one = create(architecture)
+    assert one.rename(theirs) == canonical
+    assert canonical in model(architecture)[0].shapes
+    assert one.rename("model.norm.weight") == "norm.weight"
+    assert one.rename("model.layers.0.self_attn.rotary_emb.inv_freq") is None
+    assert one.rename("vision_tower.encoder.weight") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("lama", "llama"), ("qwen3_next", "qwen3"), ("gemma9", "gemma")]
+)
+def test_an_unknown_type_names_the_nearest_and_another_way(name: str, nearest: str) -> None:
+    with pytest.raises(MissingCapability) as caught:
+        create(name)
+    assert f"'{nearest}" in str(caught.value)
+    assert "program provider" in str(caught.value)
+
+
+def test_the_language_part_of_a_larger_config() -> None:
+    config = {"model_type": "gemma3", "text_config": {"hidden_size": 8}, "vision_config": {}}
+    assert model_type(config) == "gemma3_text"
+    assert text_config(config)["hidden_size"] == 8
+    with pytest.raises(ConfigError, match="no model_type"):
+        model_type({})
+
+
+def test_all_that_is_wrong_is_listed_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        create("llama").build({**SIZES, "hidden_size": -3, "vocab_size": "many"})
+    assert "hidden_size" in str(caught.value)
+    assert "vocab_size" in str(caught.value)
+    with pytest.raises(ConfigError, match="4 query heads cannot share 3"):
+        create("llama").build({**SIZES, "num_key_value_heads": 3})
+    with pytest.raises(ConfigError, match="names 1 layers of 2"):
+        create("gemma2").build({**SIZES, "layer_types": ["full_attention"]})
+    with pytest.raises(ConfigError, match="both directions"):
+        create("gemma3_text").build({**SIZES, "use_bidirectional_attention": True})
+    with pytest.raises(ConfigError, match="too many"):
+        create("mixtral").build({**SIZES, "num_hidden_layers": 1000, "num_local_experts": 4000})

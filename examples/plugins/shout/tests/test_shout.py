@@ -1,0 +1,5 @@
+from llama_core.testing import PostprocessorContract
+
+
+class TestShout(PostprocessorContract):
+    provides = "shout"
