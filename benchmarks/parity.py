@@ -26,10 +26,11 @@ from report import Row, environment, publish, versions
 
 if TYPE_CHECKING:
     import numpy as np
+    from parity_cases import Case
+
     from llama_core.contracts.backend import Backend
     from llama_core.model.graph import Graph
     from llama_core.model.weights import Weights
-    from parity_cases import Case
 
 BOUND = 1e-4
 MARGIN = 10 * BOUND
@@ -90,6 +91,7 @@ def transformers_says(config: dict[str, Any], case: Case, seed: int, folder: Pat
 def fill(model: Any, generator: np.random.Generator, negative_gates: bool) -> None:
     """Random weights under which nothing hides, in the model's own names."""
     import torch
+
     from llama_core.model.generated import random_array
 
     offset = 1.0 if model.config.model_type.startswith("gemma") else 0.0
@@ -101,12 +103,15 @@ def fill(model: Any, generator: np.random.Generator, negative_gates: bool) -> No
                 array += array.std()  # so that all hidden states have a direction in common
             if negative_gates and "gate_proj" in name:
                 array -= 4 / array.shape[1]
+            if negative_gates and "down_proj" in name:
+                array *= 20  # what such gates let through is small
             parameter.copy_(torch.from_numpy(array))
 
 
 def we_say(backend: Backend, graph: Graph, weights: Weights, truth: Truth) -> np.ndarray:
     """The same tokens through one program: the prompt at once, then one step each."""
     import numpy as np
+
     from llama_core.contracts.step import Batch, Plan, Want
 
     num = len(truth.tokens)
@@ -130,9 +135,10 @@ def we_say(backend: Backend, graph: Graph, weights: Weights, truth: Truth) -> np
 
 def ours(config: Mapping[str, Any], folder: Path) -> tuple[Graph, Weights]:
     """The checkpoint as our graph and weights."""
+    from safetensors.numpy import load_file
+
     from llama_core.model.architectures import create, model_type
     from llama_core.model.weights import DenseWeights, RenamedWeights
-    from safetensors.numpy import load_file
 
     architecture = create(model_type(config))
     arrays = {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
 from llama_core.model.graph import FrozenMap, Graph, Node
 
 Config = dict[str, Any]

@@ -1,8 +1,8 @@
 """A transform changes the logits of one request before a token is chosen.
 
-It sees only its own request's rows, so that neither batch mates nor order of arrival can matter. The
-rows of a call share one context: they are alternatives for one token. Rows of later positions, as in
-verifying a draft, come in calls of their own with `accept` between them.
+It sees only its own request's rows, so that neither batch mates nor order of arrival can matter.
+The rows of a call share one context: they are alternatives for one token. Rows of later positions,
+as in verifying a draft, come in calls of their own with `accept` between them.
 
 Legend: N rows of the request in this step, V vocabulary.
 """

@@ -171,7 +171,7 @@ def rounded(x_NK: FloatArray, scheme: Scheme, order_K: Array | None = None) -> A
             codes = (shifted * inverse[..., None] >= 0).astype(np.float32)
         else:
             codes = np.rint(np.nan_to_num(shifted * inverse[..., None]) + base)
-    codes_NK = codes.clip(0, top).astype(np.uint8).reshape(rows, -1)[:, :columns]
+    codes_NK = codes.clip(0, top).astype(np.uint8).reshape(rows, groups * group)[:, :columns]
     return replace(
         view,
         codes=codes_NK,

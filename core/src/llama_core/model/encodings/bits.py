@@ -21,7 +21,7 @@ def pack(codes_NK: Array, bits: int) -> Array:
         return codes_NK
     per_byte = 8 // bits
     if 8 % bits == 0 and columns % per_byte == 0:
-        lanes = codes_NK.reshape(rows, -1, per_byte)
+        lanes = codes_NK.reshape(rows, columns // per_byte, per_byte)
         out = lanes[..., 0].copy()
         for lane in range(1, per_byte):
             out |= lanes[..., lane] << np.uint8(lane * bits)
@@ -38,7 +38,7 @@ def unpack(bytes_NB: Array, bits: int, columns: int) -> Array:
     if 8 % bits == 0:
         shifts = np.arange(0, 8, bits, dtype=np.uint8)
         lanes = (bytes_NB[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-        return lanes.reshape(rows, -1)[:, :columns]
+        return lanes.reshape(rows, bytes_NB.shape[1] * (8 // bits))[:, :columns]
     stream = np.unpackbits(
         np.ascontiguousarray(bytes_NB), axis=-1, count=columns * bits, bitorder="little"
     )

@@ -63,7 +63,7 @@ class Gguf(AffineLayout):
 
     def decode(self, parts: Parts, shape: Shape) -> FloatArray:
         rows, columns = rows_and_columns(shape)
-        bytes_NB = parts["blocks"].reshape(rows, -1)
+        bytes_NB = parts["blocks"].reshape(rows, self.row_bytes(columns))
         out = np.empty((rows, columns), np.float32)
         for start, stop in in_row_chunks(rows, columns):
             blocks = bytes_NB[start:stop].reshape(-1, self.block.num_bytes)
@@ -73,14 +73,15 @@ class Gguf(AffineLayout):
     def unpack(self, parts: Parts, shape: Shape) -> Affine:
         rows, columns = rows_and_columns(shape)
         view = self.block.unpack(parts["blocks"].reshape(-1, self.block.num_bytes))
+        per_row = columns // self.block.columns
 
         def wide(a: Array | None) -> Array | None:
-            return None if a is None else a.reshape(rows, -1)
+            return None if a is None else a.reshape(rows, a.shape[1] * per_row)
 
         return replace(
             view,
             codes=view.codes.reshape(rows, columns),
-            scales=view.scales.reshape(rows, -1),
+            scales=view.scales.reshape(rows, view.scales.shape[1] * per_row),
             minimums=wide(view.minimums),
             super_scales=wide(view.super_scales),
             super_minimums=wide(view.super_minimums),
@@ -90,12 +91,12 @@ class Gguf(AffineLayout):
         count = view.codes.size // self.block.columns
 
         def narrow(a: Array | None) -> Array | None:
-            return None if a is None else a.reshape(count, -1)
+            return None if a is None else a.reshape(count, a.size // max(count, 1))
 
         blocks = replace(
             view,
-            codes=view.codes.reshape(count, -1),
-            scales=view.scales.reshape(count, -1),
+            codes=view.codes.reshape(count, self.block.columns),
+            scales=view.scales.reshape(count, view.scales.size // max(count, 1)),
             minimums=narrow(view.minimums),
             super_scales=narrow(view.super_scales),
             super_minimums=narrow(view.super_minimums),

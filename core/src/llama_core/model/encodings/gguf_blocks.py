@@ -20,18 +20,18 @@ def _lanes(bytes_nB: Array, width: int, bits: int) -> Array:
     """Split each run of `width` bytes into its lanes of `bits`, lowest first: codes [n, ·]."""
     n = bytes_nB.shape[0]
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    runs = bytes_nB.reshape(n, -1, 1, width)
-    return ((runs >> shifts) & np.uint8((1 << bits) - 1)).reshape(n, -1)
+    runs = bytes_nB.reshape(n, bytes_nB.shape[1] // width, 1, width)
+    return ((runs >> shifts) & np.uint8((1 << bits) - 1)).reshape(n, shifts.size * bytes_nB.shape[1])
 
 
 def _fold(codes_nK: Array, width: int, bits: int) -> Array:
     """The reverse of `_lanes`."""
     n = codes_nK.shape[0]
-    lanes = codes_nK.reshape(n, -1, 8 // bits, width)
+    lanes = codes_nK.reshape(n, codes_nK.shape[1] * bits // (8 * width), 8 // bits, width)
     out = np.zeros((n, lanes.shape[1], width), np.uint8)
     for lane in range(8 // bits):
         out |= lanes[:, :, lane] << np.uint8(lane * bits)
-    return out.reshape(n, -1)
+    return out.reshape(n, out.shape[1] * width)
 
 
 def _half(bytes_n2: Array) -> Array:

@@ -167,14 +167,14 @@ class Awq(WordLayout):
 
 
 def _from_awq(words: Array, columns: int) -> Array:
-    lanes = unpack_words(words, 4, columns).reshape(words.shape[0], -1, 8)
+    lanes = unpack_words(words, 4, columns).reshape(words.shape[0], columns // 8, 8)
     out = np.empty_like(lanes)
     out[..., _AWQ_ORDER] = lanes
     return out.reshape(words.shape[0], columns)
 
 
 def _to_awq(codes: Array) -> Array:
-    lanes = codes.reshape(codes.shape[0], -1, 8)[..., _AWQ_ORDER]
+    lanes = codes.reshape(codes.shape[0], codes.shape[1] // 8, 8)[..., _AWQ_ORDER]
     return pack_words(lanes.reshape(codes.shape), 4)
 
 

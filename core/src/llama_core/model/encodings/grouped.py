@@ -145,7 +145,7 @@ class Grouped(AffineLayout):
 
     def unpack(self, parts: Parts, shape: Shape) -> Affine:
         rows, columns = rows_and_columns(shape)
-        flat = {name: p.reshape(rows, -1) for name, p in parts.items() if name != "order"}
+        flat = {name: p.reshape(rows, p.shape[-1]) for name, p in parts.items() if name != "order"}
         return self._view(flat, parts.get("order"), columns)
 
     def _view(self, flat: Parts, order: Array | None, columns: int) -> Affine:
@@ -164,7 +164,7 @@ class Grouped(AffineLayout):
 
     def decode(self, parts: Parts, shape: Shape) -> FloatArray:
         rows, columns = rows_and_columns(shape)
-        flat = {name: p.reshape(rows, -1) for name, p in parts.items() if name != "order"}
+        flat = {name: p.reshape(rows, p.shape[-1]) for name, p in parts.items() if name != "order"}
         order = parts.get("order")
 
         def view(start: int, stop: int) -> Affine:

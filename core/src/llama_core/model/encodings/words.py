@@ -22,7 +22,7 @@ def pack_words(codes_NK: Array, bits: int) -> Array:
     per_word = 32 // bits
     rows, columns = codes_NK.shape
     padded = np.pad(codes_NK, ((0, 0), (0, -columns % per_word))).astype(np.uint32)
-    lanes = padded.reshape(rows, -1, per_word)
+    lanes = padded.reshape(rows, padded.shape[1] // per_word, per_word)
     words = np.zeros(lanes.shape[:2], np.uint32)
     for lane in range(per_word):
         words |= lanes[..., lane] << np.uint32(lane * bits)
@@ -34,7 +34,7 @@ def unpack_words(words_NW: Array, bits: int, columns: int) -> Array:
     shifts = np.arange(32 // bits, dtype=np.uint32) * np.uint32(bits)
     words = np.ascontiguousarray(words_NW).view(np.uint32)[..., None]
     codes = ((words >> shifts) & np.uint32((1 << bits) - 1)).astype(np.uint8)
-    return codes.reshape(words_NW.shape[0], -1)[:, :columns]
+    return codes.reshape(words_NW.shape[0], words_NW.shape[1] * (32 // bits))[:, :columns]
 
 
 def grouping(g_idx: Array, group: int) -> tuple[Array | None, bool]:
