@@ -31,7 +31,7 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup  ## Run the slow tests too, and those of the heavy plugins
-	@$(if $(HEAVY),$(PIP) install --quiet -c constraints.txt $(addprefix -e ./,$(HEAVY)))
+	@$(if $(HEAVY),$(PIP) install --quiet -c constraints.txt $(foreach each,$(HEAVY),-e "./$(each)[testing]"))
 	$(BIN)/python -m pytest
 
 lint: setup  ## Check style, types and workflows
@@ -54,7 +54,7 @@ bench: setup  ## Measure, and keep the results in docs/benchmarks
 	done
 
 docs: setup  ## Build the manual into docs/_build
-	$(BIN)/python -m sphinx -W -q -b html docs docs/_build
+	$(BIN)/python -m sphinx -W -E -q -b html docs docs/_build
 
 clean:  ## Remove what was built (and .venv)
 	rm -rf $(VENV) docs/_build benchmarks/.envs .pytest_cache .mypy_cache .ruff_cache .hypothesis

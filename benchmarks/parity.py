@@ -104,7 +104,7 @@ def fill(model: Any, generator: np.random.Generator, negative_gates: bool) -> No
             if negative_gates and "gate_proj" in name:
                 array -= 4 / array.shape[1]
             if negative_gates and "down_proj" in name:
-                array *= 20  # what such gates let through is small
+                array *= 12  # what such gates let through is small
             parameter.copy_(torch.from_numpy(array))
 
 

@@ -96,6 +96,7 @@ def seconds(command: Sequence[str], env: Mapping[str, str]) -> float:
 def hook_rows() -> list[Row]:
     """One hook call through the registry against the same call on pluggy itself."""
     import pluggy
+
     from llama_core import hookspecs
     from llama_core.plugins import Plugins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 project = "llama-core"
 author = "The llama-core authors"
-copyright = author
+copyright = author  # noqa: A001 - the name is Sphinx's
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

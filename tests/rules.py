@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 LAYERS = ("llama_gpu", "cli", "testing", "engine", "builtin", "model", "kernel", "contracts")
 MEMBERS = ("core/pyproject.toml", "plugins/*/pyproject.toml", "marketplace/pyproject.toml")
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "common.py", "misc.py"}
-HEAVY = {"torch", "transformers", "tensorflow", "jax"}
+HEAVY = {"torch", "torchvision", "torchaudio", "transformers", "tensorflow", "jax"}
+ARRAYS = {"numpy", "cupy", *HEAVY}
 NO_ARRAYS = {"scheduler.py", "blocks.py", "sequence.py"}
+TYPES_ONLY = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 SKIP = {
     ".git",
     ".venv",
@@ -40,13 +43,19 @@ def sources(root: Path) -> Iterator[Path]:
             yield path
 
 
+def package_of(path: Path) -> list[str]:
+    """The package a module lies in, from which the dots of its relative imports count."""
+    parts = path.parent.parts
+    return list(parts[len(parts) - parts[::-1].index("src") :]) if "src" in parts else []
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """What a module imports at run time, and where; `if TYPE_CHECKING:` is not run."""
     tree = ast.parse(path.read_text("utf-8"), str(path))
     types_only = {
         id(inner)
         for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if isinstance(node, ast.If) and ast.unparse(node.test) in TYPES_ONLY
         for body in node.body
         for inner in ast.walk(body)
     }
@@ -56,10 +65,14 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, each.name) for each in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or node.module is None or path.parts, path
-            module = node.module or ""
+            package = package_of(path)
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
             yield node.lineno, module
             yield from ((node.lineno, f"{module}.{each.name}") for each in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            named = (each.value for each in node.args[:1] if isinstance(each, ast.Constant))
+            yield from ((node.lineno, str(each)) for each in named)
 
 
 def layer(module: str) -> str | None:
@@ -85,9 +98,16 @@ def layers_point_down(root: Path) -> Faults:
     """Layers import only downwards; nobody imports builtin; web knows only the errors."""
     src = root / "core" / "src"
     for path in sources(src):
-        own = layer(module_name(path, src))
+        module = module_name(path, src)
+        own = layer(module)
         for line, name in imports(path):
             other = layer(name)
+            top = name.split(".")[0]
+            if own == "web" and top not in ("llama_core", "__future__", *sys.stdlib_module_names):
+                yield f"{path.relative_to(root)}:{line} imports {name}: web knows only the errors"
+            if module == "llama_core.errors" and other is not None:
+                yield f"{path.relative_to(root)}:{line} imports {name}: errors are below everything"
+                continue
             if other is None or other == own:
                 continue
             where = f"{path.relative_to(root)}:{line} imports {name}"
@@ -145,8 +165,8 @@ def scheduling_knows_no_arrays(root: Path) -> Faults:
     for path in sources(root / "core" / "src" / "llama_core" / "engine"):
         if path.name in NO_ARRAYS:
             for line, name in imports(path):
-                if name.split(".")[0] == "numpy":
-                    yield f"{path.relative_to(root)}:{line} imports numpy"
+                if name.split(".")[0] in ARRAYS:
+                    yield f"{path.relative_to(root)}:{line} imports {name}"
 
 
 def hooks_are_documented(root: Path) -> Faults:

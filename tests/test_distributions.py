@@ -21,6 +21,7 @@ from .rules import MEMBERS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for where in MEMBERS for path in ROOT.glob(where))
+EXTRAS = "optional-dependencies"
 CONSTRAINTS = ROOT / "constraints.txt"
 
 
@@ -78,7 +79,8 @@ def test_it_installs_alone_and_passes_its_own_tests(
     core = wheel if folder.name == "core" else core_wheel
     wanted = {f"llama-core[testing] @ {core.as_uri()}"}
     if folder.name != "core":
-        wanted.add(f"{name} @ {wheel.as_uri()}")
+        extra = "[testing]" if "testing" in settings(folder)["project"].get(EXTRAS, {}) else ""
+        wanted.add(f"{name}{extra} @ {wheel.as_uri()}")
     run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *wanted, cwd=tmp_path)
     run(python, "-m", "pip", "check", cwd=tmp_path)
 

@@ -25,6 +25,23 @@ PYPROJECT = '[project]\nname = "x"\n[project.entry-points.llama_core]\nx = "x"\n
 BROKEN: list[tuple[Rule, str, str, str]] = [
     (rules.layers_point_down, f"{CORE}/model/x.py", "import llama_core.engine", "engine is above"),
     (rules.layers_point_down, f"{CORE}/engine/x.py", "from llama_core import builtin", "manifest"),
+    (rules.layers_point_down, f"{CORE}/model/x.py", "from ..engine import x", "engine is above"),
+    (rules.layers_point_down, f"{CORE}/engine/x.py", "from .. import builtin", "manifest"),
+    (rules.layers_point_down, f"{CORE}/errors.py", "import llama_core.config", "below everything"),
+    (rules.layers_point_down, f"{CORE}/web/x.py", "import numpy", "only the errors"),
+    (
+        rules.layers_point_down,
+        f"{CORE}/model/x.py",
+        "if not TYPE_CHECKING:\n  import llama_core.cli",
+        "cli is above",
+    ),
+    (
+        rules.layers_point_down,
+        f"{CORE}/x.py",
+        "importlib.import_module('llama_core.engine')",
+        "engine is above",
+    ),
+    (rules.scheduling_knows_no_arrays, f"{CORE}/engine/blocks.py", "import torch", "torch"),
     (rules.layers_point_down, f"{CORE}/web/x.py", "import llama_core.config", "only the errors"),
     (
         rules.layers_point_down,

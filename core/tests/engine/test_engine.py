@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import Batch
 from llama_core.engine.faults import (
@@ -208,6 +209,26 @@ def test_embeddings_are_pooled_hidden_states(rows: int) -> None:
     np.testing.assert_allclose(mean.updates[-1].hidden, hidden.mean(0), rtol=1e-6)
     assert mean.finish == last.finish == "stop"
     assert mean.updates[-1].usage.completion_tokens == 0
+
+
+@pytest.mark.parametrize("options", [{"prompt_logprobs": 1}, {"pooling": "mean"}], ids=str)
+def test_a_preempted_prompt_is_neither_scored_nor_pooled_twice(options: Any) -> None:
+    request = ask(prompt=range(1, 14), **{"max_tokens": None, **options})
+    engine = make(max_rows=3, max_length=20)
+    engine.add(request)
+    updates = []
+    for turn in range(60):
+        updates += engine.step()
+        if turn in (1, 3) and engine.scheduler.running:
+            engine.scheduler.preempt(engine.scheduler.running[0])
+            engine.blocks.forget_all()
+    answer = collect(updates + drain(engine))["r", 0]
+    expected = one(request, max_length=20)
+    assert engine.scheduler.num_preemptions == 2
+    assert answer.tokens == expected.tokens
+    for told, due in zip(answer.updates, expected.updates, strict=True):
+        assert told.prompt_logprobs == due.prompt_logprobs
+        np.testing.assert_array_equal(told.hidden, due.hidden)
 
 
 # ------------------------------------------------------------------- prefix cache
@@ -479,7 +500,7 @@ LIMITS = Limits(max_length=64, max_sequences=4, max_logprobs=5, max_stops=2, max
         (ask(deadline_seconds=0), "deadline_seconds must be above 0 and at most 86400, not 0"),
         (ask(deadline_seconds=float("nan")), "deadline_seconds must be above 0"),
         (ask(tenant="x" * 257), "tenant must have from 0 to 256 characters, not 257"),
-        (ask(id=""), "id must have from 1 to 256 characters, not 0"),
+        (ask(""), "id must have from 1 to 256 characters, not 0"),
         (ask(pooling="max"), "pooling must be 'last' or 'mean', not 'max'"),
         (ask(pooling="mean", n=2), "n must be 1"),
         (ask(pooling="mean", prompt=[1] * 65), "may have 64 tokens, and has 65"),

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.engine.processors import Processors, Use

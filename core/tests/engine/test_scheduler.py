@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from llama_core.engine.blocks import GONE, BlockManager, root_hash
 from llama_core.engine.scheduler import Schedule, Scheduler
 from llama_core.engine.sequence import Sequence, Status
@@ -82,7 +83,7 @@ class World:
                 self.memory[copy.group, copy.target, i] = held
         for sequence in plan.sequences:
             assert sequence.status is Status.RUNNING
-            assert 0 < sequence.num_scheduled
+            assert sequence.num_scheduled > 0
             end = sequence.num_computed + sequence.num_scheduled
             row = [*sequence.tokens, *sequence.drafts]
             for p in range(sequence.num_computed, end):
@@ -130,10 +131,7 @@ class World:
     def check_blocks(self) -> None:
         for g, pool in enumerate(self.blocks.pools):
             held = Counter(
-                block
-                for s in self.scheduler.running
-                for block in s.tables[g]
-                if block != GONE
+                block for s in self.scheduler.running for block in s.tables[g] if block != GONE
             )
             assert held == Counter({b: n for b, n in enumerate(pool.refs) if n})
             free = [*pool.free, *pool.idle]
@@ -187,9 +185,7 @@ class Machine(RuleBasedStateMachine):
         deadline: int | None,
     ) -> None:
         due = None if deadline is None else self.world.now + deadline
-        self.world.add(
-            prompt, more, tenant=tenant, priority=priority, slots=slots, deadline=due
-        )
+        self.world.add(prompt, more, tenant=tenant, priority=priority, slots=slots, deadline=due)
 
     @rule(which=st.integers(0, 100))
     def cancel(self, which: int) -> None:
@@ -362,3 +358,23 @@ def test_a_hundred_thousand_may_wait_and_be_cancelled() -> None:
     world.drain()
     assert world.scheduler._tenants.num_waiting == 0
     assert sum(len(t.heap) for t in world.scheduler._tenants._all.values()) == 0
+
+
+def test_the_end_of_a_prefix_is_forgotten_before_its_beginning() -> None:
+    world = World(num_blocks=8, max_rows=32)
+    world.add([0, 1, 0, 1, 0, 1, 0, 1], 1)
+    world.drain()
+    world.add([1] * 9, 1)  # five blocks, where four are free
+    world.drain()
+    again = Sequence(99, [0, 1, 0, 1, 0, 1, 0, 1, 0], root=root_hash(""))
+    assert world.blocks.lookup(again) == 3
+
+
+def test_a_prompt_is_not_started_on_blocks_that_another_was_promised() -> None:
+    world = World(num_blocks=12, max_rows=4, max_sequences=4)
+    world.add([0] * 14, 1)
+    world.add([1] * 14, 1)
+    started = [s.id for _ in range(3) for s, _ in world.step().started]
+    assert started == [1], "seven and seven blocks are more than twelve"
+    world.drain()
+    assert world.scheduler.num_preemptions == 0

@@ -7,11 +7,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from llama_core.builtin.ngram import NgramLookup
 from llama_core.engine.engine import Engine
 from llama_core.engine.request import Link, Request, Update
 
-from .toy import SAMPLED, Clock, Heard, Letters, Sampling, Toy, ask, collect, create, drain, make, run
+from .toy import (
+    SAMPLED,
+    Clock,
+    Heard,
+    Letters,
+    Sampling,
+    Toy,
+    ask,
+    collect,
+    create,
+    drain,
+    make,
+    run,
+)
 
 Solo = Callable[[Request], dict[int, Heard]]
 
@@ -44,7 +58,9 @@ def some_request(rng: random.Random, number: int) -> Request:
     )
 
 
-def alone(program: type[Toy], windows: tuple[int | None, ...], request: Request) -> dict[Any, Heard]:
+def alone(
+    program: type[Toy], windows: tuple[int | None, ...], request: Request
+) -> dict[Any, Heard]:
     """The plainest way: one step for the whole prompt, no neighbour, plenty of memory."""
     engine = make(
         program(512, windows=windows),
@@ -61,16 +77,14 @@ def same(heard: Heard, expected: Heard) -> None:
     assert heard.tokens == expected.tokens
     assert heard.text == expected.text
     assert heard.finish == expected.finish
-    told, due = (
-        [
-            (
-                [p for u in h.updates for p in u.logprobs],
-                [u.prompt_logprobs for u in h.updates if u.prompt_logprobs],
-                [u.hidden.tolist() for u in h.updates if u.hidden is not None],
-            )
-            for h in (heard, expected)
-        ]
-    )
+    told, due = [
+        (
+            [p for u in h.updates for p in u.logprobs],
+            [u.prompt_logprobs for u in h.updates if u.prompt_logprobs],
+            [u.hidden.tolist() for u in h.updates if u.hidden is not None],
+        )
+        for h in (heard, expected)
+    ]
     assert told == due
 
 
@@ -113,11 +127,11 @@ def storm(seed: int, program: type[Toy], windows: tuple[int | None, ...], draft:
     updates += drain(engine)
 
     heard = collect(updates)
-    assert {id for id, _ in heard} == set(requests), "somebody got no answer"
-    for (id, choice), answer in heard.items():
+    assert {name for name, _ in heard} == set(requests), "somebody got no answer"
+    for (name, choice), answer in heard.items():
         assert answer.finish is not None
-        assert sum(u.last for u in updates if u.request_id == id) == 1
-        expected = alone(program, windows, requests[id])[id, choice]
+        assert sum(u.last for u in updates if u.request_id == name) == 1
+        expected = alone(program, windows, requests[name])[name, choice]
         if answer.finish in ("stop", "length"):
             same(answer, expected)
         else:
@@ -126,7 +140,7 @@ def storm(seed: int, program: type[Toy], windows: tuple[int | None, ...], draft:
             if answer.finish == "error":
                 assert toy.fail_in, answer.error
             if answer.finish == "cancelled":
-                assert id in cancelled
+                assert name in cancelled
 
 
 @pytest.mark.parametrize("windows", [(None,), (None, 6), (6, 3)], ids=str)

@@ -1,16 +1,20 @@
 """A small program whose every token depends on all it can see, read back through its paged memory.
 
-A wrong block table, a lost or doubled row, a block reused too early or a forgotten copy changes what
-it says next. It keeps the Program contract honestly: it sees only the batch and its own memory.
+A wrong block table, a lost or doubled row, a block reused too early or a forgotten copy changes
+what it says next. It keeps the Program contract honestly: it sees only the batch and its own memory.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
 from llama_core.builtin.samplers import SAMPLERS
 from llama_core.builtin.transforms import TRANSFORMS
 from llama_core.builtin.transforms_history import TRANSFORMS as HISTORY
@@ -19,7 +23,6 @@ from llama_core.contracts.step import Batch, Output, Want
 from llama_core.contracts.transform import SamplingContext, uniform
 from llama_core.engine.engine import Engine
 from llama_core.engine.request import Limits, Link, Params, Request, Update
-from numpy.typing import NDArray
 
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -69,8 +72,8 @@ class Toy:
             raise RuntimeError("the toy was told to break")
         hashes = [h for s in range(len(batch.starts_S1) - 1) for h in self._sequence(batch, s)]
         wants = [Want(w) for w in batch.want_T.tolist()]
-        logits = [self._logits(h) for h, w in zip(hashes, wants) if w is Want.LOGITS]
-        hidden = [self._hidden(h) for h, w in zip(hashes, wants) if w is Want.HIDDEN]
+        logits = [self._logits(h) for h, w in zip(hashes, wants, strict=True) if w is Want.LOGITS]
+        hidden = [self._hidden(h) for h, w in zip(hashes, wants, strict=True) if w is Want.HIDDEN]
         tokens = self._sample(batch, hashes, wants)
         return Ready(
             Output(
@@ -82,7 +85,7 @@ class Toy:
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         taken = [self.memory[group, source].copy() for group, source, _ in pairs]
-        for (group, _, target), block in zip(pairs, taken):
+        for (group, _, target), block in zip(pairs, taken, strict=True):
             self.memory[group, target] = block
 
     def close(self) -> None:
@@ -204,6 +207,29 @@ def create(kind: str, name: str, options: Any) -> Any:
     return {**TRANSFORMS, **HISTORY}[name](**options)
 
 
+class Mortal(Toy):
+    """What a worker process may do to its host: token 30 crashes it, 31 hangs it."""
+
+    def __init__(self, pause_seconds: float) -> None:
+        super().__init__(num_blocks=400)
+        self.pause_seconds = pause_seconds
+
+    def submit(self, batch: Batch) -> Ready:
+        time.sleep(self.pause_seconds)
+        if batch.positions_T[0] == 0 and batch.tokens_T[0] == 30:
+            os._exit(3)
+        if batch.positions_T[0] == 0 and batch.tokens_T[0] == 31:
+            time.sleep(3600)
+        return super().submit(batch)
+
+
+def serve(pause_seconds: float = 0.0, broken: bool = False) -> Engine:
+    """What the worker process of the tests is told to make."""
+    if broken:
+        raise FileNotFoundError("no such model")
+    return make(Mortal(pause_seconds), tokenizer=Letters(), max_length=600)
+
+
 SAMPLED = {
     "transforms": (Link("temperature", {"temperature": 0.8}), Link("top-k", {"k": 12})),
     "sampler": Link("multinomial"),
@@ -267,11 +293,11 @@ def run(engine: Engine, *requests: Request) -> dict[tuple[str, int], Heard]:
     return collect(drain(engine))
 
 
-def ask(id: str = "r", prompt: Sequence[int] = (1, 2, 3), **options: Any) -> Request:
+def ask(name: str = "r", prompt: Sequence[int] = (1, 2, 3), **options: Any) -> Request:
     own = {
-        name: options.pop(name)
-        for name in ("answer", "tenant", "priority", "deadline_seconds", "adapter", "pooling")
-        if name in options
+        key: options.pop(key)
+        for key in ("answer", "tenant", "priority", "deadline_seconds", "adapter", "pooling")
+        if key in options
     }
     options.setdefault("max_tokens", 8)
-    return Request(id, tuple(prompt), Params(**options), **own)
+    return Request(name, tuple(prompt), Params(**options), **own)

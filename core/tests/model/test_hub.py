@@ -302,7 +302,7 @@ def test_references_that_name_nothing(text: str) -> None:
 @given(st.text(alphabet="ab./\\: ~\0\n-é", max_size=12))
 def test_a_safe_name_stays_inside(name: str) -> None:
     if is_safe_name(name):
-        root = Path("/root/of/it")
+        root = Path("/tmp/of/it")
         inside = (root / name).resolve()
         assert inside.is_relative_to(root)
         assert inside != root

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from llama_core.web import CALLER, Guard, Keyring, Policy, Routes, Rule, Sites, new_key
 
 RULES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from llama_core.web import CONTENT_SECURITY_POLICY, error_body, secured
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from llama_core.errors import LlamaError
 from llama_core.web import Keyring, check_bind, new_key
 

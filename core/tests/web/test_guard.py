@@ -9,6 +9,7 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llama_core.web import CALLER, Guard, Keyring, Limits, Policy, Routes, Rule, Sites
 
 # What a user reads in the manual, written out again so that the table is not its own witness.

@@ -12,6 +12,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llama_core.errors import LlamaError
 from llama_core.web import Key, Keyring, new_key
 from llama_core.web.keys import bearer_secret

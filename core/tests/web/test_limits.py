@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from llama_core.web import Limits
 
 SMALL = Limits(body_bytes=10, num_headers=20, head_bytes=400)

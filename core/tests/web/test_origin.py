@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llama_core.errors import LlamaError
 from llama_core.web import Sites
 from llama_core.web.origin import Origin, parse_authority, parse_origin

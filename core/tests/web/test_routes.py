@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from llama_core.web import ANY, WEBSOCKET, RefusedError, Routes, Rule, below
 
 

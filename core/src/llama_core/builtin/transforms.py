@@ -148,7 +148,8 @@ class XTC:
         for kept_V, p_V in zip(kept_NV, np.exp(log_softmax(logits_NV)), strict=True):
             above = np.flatnonzero(p_V >= self.threshold)
             if len(above) > 1:
-                kept_V[np.delete(above, p_V[above].argmin())] = -np.inf
+                least = len(above) - 1 - int(p_V[above][::-1].argmin())  # of equals the last
+                kept_V[np.delete(above, least)] = -np.inf
         return kept_NV
 
 

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": ("completion", "Print the completion script of a shell."),
     "doctor": ("doctor", "Say what is here, what would be chosen, and why."),
     "plugins": ("plugins", "List, inspect, switch on and off what is installed."),
+    "run": ("run", "Complete a prompt with a model."),
 }
 
 
@@ -129,8 +130,9 @@ def _flag(name: str, key: str, value: Any, text: str) -> Callable[[Any], Any]:
         if given:
             _session(ctx).flags[key] = value
 
-    options = {"is_flag": True, "is_eager": True, "expose_value": False}
-    return click.option(name, callback=set_flag, help=text, **options)
+    return click.option(
+        name, is_flag=True, is_eager=True, expose_value=False, callback=set_flag, help=text
+    )
 
 
 @click.group(

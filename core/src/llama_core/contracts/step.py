@@ -31,12 +31,13 @@ class Want(IntEnum):
 class Plan:
     """The decisions taken once, before a graph is compiled; whoever shows a program shows these."""
 
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = ("cpu",)  # this rank's; or one a rank, in rank order
     rank: int = 0
     world_size: int = 1
     communicator: Communicator | None = None  # this rank's end of the line to the others
     kv_bytes: int = 256 << 20
-    kv_dtype: str = "f32"  # f32 f16 bf16 q8 (one scale per token and head)
+    # f32 f16 bf16 q8 (one scale per token and head); less is kept only where nothing is lost
+    kv_dtype: str = "f32"
     block_size: int = 16
     max_tokens: int = 512  # most rows a step
     max_sequences: int = 64  # most sequences a step

@@ -12,9 +12,9 @@ from llama_core.contracts.spec import Spec
 class Storage(Protocol):
     """Whole files by name. A name is either all there or not there, whatever fails.
 
-    Names are printable parts joined by `/`, none of them empty, `.` or `..`, without backslashes;
-    any other is refused. Failures are `LlamaError`s and leave neither a partial name nor a partial
-    target.
+    Names are printable parts joined by slashes, none of them empty or made of dots, without
+    backslashes; any other is refused. A failure is a `LlamaError` and leaves neither a partial name
+    nor a partial target.
     """
 
     def put(self, source: Path, name: str) -> None:

@@ -91,6 +91,13 @@ class Scheduler:
         if child.deadline is not None:
             heapq.heappush(self._deadlines, (child.deadline, child.id, child))
 
+    def preempt(self, victim: Sequence) -> None:
+        """Take a running sequence's blocks and put it back in the queue, at its old place."""
+        self._stop(victim)
+        victim.status = Status.WAITING
+        self._tenants.push(victim)
+        self.num_preemptions += 1
+
     def schedule(self, now: float = 0.0) -> Schedule:
         """Decide the next step; nothing is computed yet."""
         plan = Schedule()
@@ -154,11 +161,8 @@ class Scheduler:
         while not self.blocks.grow(sequence, sequence.num_computed + rows, plan.copies):
             victim = self.running[-1]
             plan.num_rows -= victim.num_scheduled
-            self._stop(victim)
-            victim.status = Status.WAITING
-            self._tenants.push(victim)
+            self.preempt(victim)
             plan.preempted.append(victim)
-            self.num_preemptions += 1
             if victim is sequence:
                 return
         self._charge(sequence, rows, plan)

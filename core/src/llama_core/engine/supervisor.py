@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import shutil
 import socket
 import subprocess
@@ -19,12 +19,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_core.engine import wire
-from llama_core.engine.faces import Face, refused
+from llama_core.engine.faces import Face
 from llama_core.engine.faults import DeadlineExceeded, EngineClosed, WorkerDied
 from llama_core.engine.request import Request, Update
 from llama_core.errors import LlamaError
@@ -73,6 +74,10 @@ class WorkerEngine(Face):
                 "a worker process needs Unix sockets, which this system lacks",
                 remedy="Use ThreadedEngine",
             )
+        try:
+            json.dumps(dict(options or {}))
+        except (TypeError, ValueError) as error:
+            raise LlamaError(f"a worker's options must be plain JSON: {error}") from error
         super().__init__(max_open)
         self.target = target
         self.options = dict(options or {})
@@ -83,10 +88,11 @@ class WorkerEngine(Face):
         self._on_state = on_state
         self._process: subprocess.Popen[str] | None = None
         self._held: dict[str, Held] = {}  # the supervising thread's own
-        self._orders: deque[Request | str] = deque()
+        self._orders: deque[Held | str] = deque()
         self._outgoing = bytearray()
         self._closing = False
         self._failures = 0
+        self._was_ready = False  # what cannot start the first time will not the fifth either
         self._heard_at = 0.0
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -107,8 +113,8 @@ class WorkerEngine(Face):
             self._thread.join()
 
     def _send(self, request: Request) -> None:
-        wire.from_request(request)  # what cannot travel is refused here, to the caller's face
-        self._orders.append(request)
+        _add(request)  # what cannot travel is refused here, to the caller's face
+        self._orders.append(Held(request, time.monotonic()))
         self._ring()
 
     def _cancel(self, request_id: str) -> None:
@@ -116,10 +122,8 @@ class WorkerEngine(Face):
         self._ring()
 
     def _ring(self) -> None:
-        try:
+        with suppress(OSError):  # full: it will wake anyway; closed: nobody is left to
             self._wake_write.send(b"!")
-        except OSError:
-            pass  # full: it will wake anyway; closed: nobody is left to
 
     # --------------------------------------------------- in the supervising thread
 
@@ -139,6 +143,9 @@ class WorkerEngine(Face):
                 self.num_restarts += 1
                 self._become("restarting", error)
                 self._rest()
+        except Exception as fault:  # noqa: BLE001  no request may be left without an answer
+            error = EngineClosed(f"the supervision of the worker broke down: {fault!r}")
+            error.__cause__ = fault
         finally:
             self._end_all(error)
             if self.state != "broken":
@@ -153,8 +160,8 @@ class WorkerEngine(Face):
         try:
             connection = self._start(folder)
             return self._converse(connection)
-        except (OSError, wire.WireError) as error:
-            return WorkerDied(f"the worker process could not be spoken to: {error}")
+        except (OSError, KeyError, TypeError, wire.WireError) as error:
+            return WorkerDied(f"the worker process could not be understood: {error!r}")
         except LlamaError as error:
             return error
         finally:
@@ -170,7 +177,7 @@ class WorkerEngine(Face):
             listener.bind(str(path))
             listener.listen(4)
             listener.settimeout(0.1)
-            self._process = process = subprocess.Popen(  # noqa: S603  our own interpreter
+            self._process = process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "llama_core.engine.worker"],
                 stdin=subprocess.PIPE,
                 text=True,
@@ -178,9 +185,17 @@ class WorkerEngine(Face):
                 start_new_session=True,  # the terminal's ctrl-C is for the host to handle
             )
             assert process.stdin is not None
-            told = {"socket": str(path), "key": key.hex()}
-            told |= {"target": self.target, "options": self.options}
-            process.stdin.write(json.dumps(told) + "\n")
+            process.stdin.write(
+                json.dumps(
+                    {
+                        "socket": str(path),
+                        "key": key.hex(),
+                        "target": self.target,
+                        "options": self.options,
+                    }
+                )
+                + "\n"
+            )
             process.stdin.close()
             until = time.monotonic() + self.patience.start_seconds
             while time.monotonic() < until and not self._closing:
@@ -213,24 +228,20 @@ class WorkerEngine(Face):
             if self._closing:
                 self._ask_to_stop(connection)
                 return EngineClosed("the engine was closed")
-            writing = [connection] if self._outgoing else []
-            readable, writable, _ = select.select(
-                [connection, self._wake_read], writing, [], self._longest_wait(ready, started)
-            )
-            if self._wake_read in readable:
-                self._wake_read.recv(4096)
-            if writable and not self._write(connection):
-                readable.append(connection)  # what it still said comes before its end
-            if connection in readable:
+            readable, writable = self._wait(connection, self._longest_wait(ready, started))
+            if writable:
+                self._write(connection)
+            if readable:
                 data = self._read(connection)
                 if not data:
                     return WorkerDied(f"the worker process {self._fate()}")
                 self._heard_at = time.monotonic()
                 for message in unpacker.feed(data):
                     if message["type"] == "failed":
+                        self._failures += 0 if self._was_ready else self.patience.most_failures
                         return wire.to_error(message["error"])
                     if message["type"] == "ready":
-                        ready = True
+                        ready = self._was_ready = True
                         self._become("ready", None)
                     elif message["type"] == "updates":
                         self._hear([wire.to_update(u) for u in message["updates"]])
@@ -238,6 +249,22 @@ class WorkerEngine(Face):
                 what = "has not said a word" if ready else "was not ready"
                 limit = self.patience.hang_seconds if ready else self.patience.start_seconds
                 return WorkerDied(f"the worker process {what} for {limit:g} s and was ended")
+
+    def _wait(self, connection: socket.socket | None, seconds: float | None) -> tuple[bool, bool]:
+        """Until the worker can be read from or written to, somebody rings, or time is up."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            if connection is not None:
+                write = selectors.EVENT_WRITE if self._outgoing else 0
+                selector.register(connection, selectors.EVENT_READ | write)
+            readable = writable = False
+            for key, events in selector.select(seconds):
+                if key.fileobj is self._wake_read:
+                    self._wake_read.recv(4096)
+                else:
+                    readable = bool(events & selectors.EVENT_READ)
+                    writable = bool(events & selectors.EVENT_WRITE)
+        return readable, writable
 
     def _longest_wait(self, ready: bool, started: float) -> float | None:
         if not ready:
@@ -256,19 +283,13 @@ class WorkerEngine(Face):
         while self._orders:
             order = self._orders.popleft()
             if isinstance(order, str):
-                if order in self._held:
+                if order in self._held:  # otherwise it has ended by itself meanwhile
                     self._outgoing += wire.pack({"type": "cancel", "id": order})
-                else:
-                    self._deliver([Update(order, finish="cancelled", last=True)])
                 continue
             if not self._held:
                 self._heard_at = time.monotonic()  # it may have been silent because it was idle
-            held = self._held.setdefault(order.id, Held(order, time.monotonic()))
-            self._pack_add(held)
-
-    def _pack_add(self, held: Held) -> None:
-        request = wire.from_request(held.request)
-        self._outgoing += wire.pack({"type": "add", "id": held.request.id, "request": request})
+            self._held[order.request.id] = order
+            self._outgoing += _add(order.request)
 
     def _hear(self, updates: list[Update]) -> None:
         for update in updates:
@@ -286,36 +307,35 @@ class WorkerEngine(Face):
 
     def _bury(self, error: LlamaError) -> None:
         """The worker is gone: end what was heard of, keep the rest for the next one."""
-        orders = list(self._orders)
-        cancelled = {order for order in orders if isinstance(order, str)}
-        again: list[Request] = []
-        for held in list(self._held.values()):
-            request = held.request
+        cancelled = {order for order in self._orders if isinstance(order, str)}
+        again: list[Held] = []
+        for held in self._held.values():
+            request, now = held.request, time.monotonic()
             left = request.deadline_seconds
             if left is not None:
-                left -= time.monotonic() - held.since
+                left -= now - held.since
             if request.id in cancelled:
-                last = Update(request.id, finish="cancelled", last=True)
+                self._deliver([Update(request.id, finish="cancelled", last=True)])
             elif held.heard or held.retried:
-                died = WorkerDied(f"request {request.id!r} was lost: {error.message}")
-                last = refused(request.id, died)
-                open_choices = sorted(held.choices) or [0]
-                for choice in open_choices[:-1]:
-                    self._deliver([Update(request.id, choice, finish="error", error=died)])
-                last.choice = open_choices[-1]
+                self._mourn(held, error)
             elif left is not None and left <= 0:
-                passed = DeadlineExceeded(
-                    f"the deadline of {request.deadline_seconds} s has passed"
-                )
-                last = Update(request.id, finish="deadline", error=passed, last=True)
+                late = DeadlineExceeded(f"the deadline of {request.deadline_seconds} s has passed")
+                self._deliver([Update(request.id, finish="deadline", error=late, last=True)])
             else:
-                again.append(replace(request, deadline_seconds=left))
-                continue
-            del self._held[request.id]
-            self._deliver([last])
-        for request in again:
-            self._held[request.id] = Held(request, time.monotonic(), retried=True)
+                again.append(Held(replace(request, deadline_seconds=left), now, retried=True))
+        self._held.clear()
         self._orders.extendleft(reversed(again))
+
+    def _mourn(self, held: Held, error: LlamaError) -> None:
+        request_id = held.request.id
+        died = WorkerDied(f"request {request_id!r} was lost: {error.message}")
+        choices = sorted(held.choices) or [0]
+        self._deliver(
+            [
+                Update(request_id, choice, finish="error", error=died, last=choice == choices[-1])
+                for choice in choices
+            ]
+        )
 
     def _become(self, state: State, reason: LlamaError | None) -> None:
         self.state = state
@@ -327,26 +347,21 @@ class WorkerEngine(Face):
         pause = self.patience.first_backoff_seconds * 2 ** (self._failures - 1)
         until = time.monotonic() + min(pause, self.patience.longest_backoff_seconds)
         while not self._closing and (left := until - time.monotonic()) > 0:
-            if select.select([self._wake_read], [], [], left)[0]:
-                self._wake_read.recv(4096)
+            self._wait(None, left)
 
     def _read(self, connection: socket.socket) -> bytes:
         try:
             return connection.recv(1 << 18)
-        except BlockingIOError:
-            return b""
         except OSError:
             return b""
 
-    def _write(self, connection: socket.socket) -> bool:
+    def _write(self, connection: socket.socket) -> None:
         try:
             del self._outgoing[: connection.send(self._outgoing)]
         except BlockingIOError:
-            return True
+            return
         except OSError:
-            self._outgoing.clear()
-            return False
-        return True
+            self._outgoing.clear()  # it is gone; what it still said is read first
 
     def _ask_to_stop(self, connection: socket.socket) -> None:
         connection.setblocking(True)
@@ -374,3 +389,11 @@ class WorkerEngine(Face):
         except subprocess.TimeoutExpired:
             return "hung up"
         return f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
+
+
+def _add(request: Request) -> bytes:
+    try:
+        message = wire.from_request(request)
+        return wire.pack({"type": "add", "id": request.id, "request": message})
+    except (TypeError, ValueError) as error:
+        raise wire.WireError(f"the request cannot travel to a worker process: {error}") from error

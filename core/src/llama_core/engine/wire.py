@@ -157,7 +157,7 @@ def to_request(message: Any) -> Request:
     fields = _fields(message, Request)
     params = _fields(fields.pop("params", None), Params)
     for name in ("transforms", "postprocessors"):
-        params[name] = tuple(_to_link(link) for link in _list(params[name]))
+        params[name] = tuple(_to_link(link) for link in _list(params[name], list))
     params["sampler"] = _to_link(params["sampler"])
     params["stop"] = tuple(_list(params["stop"], str))
     params["stop_tokens"] = frozenset(_list(params["stop_tokens"], int))

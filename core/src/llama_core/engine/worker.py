@@ -47,8 +47,10 @@ class Worker:
     def serve(self) -> None:
         """Until the host says stop or goes away."""
         threading.Thread(target=self._listen, name="llama-host", daemon=True).start()
-        while not self._stopping:
+        while True:
             self._take_mail()
+            if self._stopping:
+                break
             if not self.engine.has_work:
                 self._wake.wait()
                 self._wake.clear()
@@ -93,6 +95,8 @@ class Worker:
                     request_id = str(message.get("id"))
                     refused = Update(request_id, finish="error", error=error, last=True)
                     self._say({"type": "updates", "updates": [wire.from_update(refused)]})
+            else:
+                raise wire.WireError(f"the host sent a message of the type {kind!r}")
 
 
 def main() -> int:

@@ -35,11 +35,13 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 class Site:
     """A folder of installed distributions, as in::
 
-    site = Site(tmp_path)
-    site.add("min-p", {"provides": [{"kind": "transform", "name": "min-p", "api": 1}]},
-             {"llama_plugin_min_p/__init__.py": SOURCE})
-    with site.plugins() as plugins:
-        plugins.create("transform", "min-p")
+        site = Site(tmp_path)
+        site.add("min-p", {"provides": [{"kind": "transform", "name": "min-p", "api": 1}]},
+                 {"llama_plugin_min_p/__init__.py": SOURCE})
+        with site.plugins() as plugins:
+            plugins.create("transform", "min-p")
+
+    Nothing is compiled, downloaded or run.
     """
 
     def __init__(self, folder: Path) -> None:

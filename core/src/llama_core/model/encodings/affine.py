@@ -200,7 +200,7 @@ def _stored(exact_NG: FloatArray, scheme: Scheme, sign: int = 1) -> tuple[Array,
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         wide = large.astype(np.float32)[..., None]
         small = np.nan_to_num(np.where(wide == 0, 0, grid / wide), posinf=0, neginf=0)
-    small = np.rint(small).clip(least, most).reshape(rows, -1)[:, :groups]
+    small = np.rint(small).clip(least, most).reshape(rows, supers * per)[:, :groups]
     return small.astype(np.uint8 if least >= 0 else np.int8), large
 
 

@@ -112,12 +112,13 @@ class Codebook(Encoding):
 
     def decode(self, parts: Parts, shape: Shape) -> FloatArray:
         rows, columns = rows_and_columns(shape)
-        codes = bitstream.unpack(parts["codes"].reshape(rows, -1), self.bits, columns)
+        packed, scales = (parts[p].reshape(rows, parts[p].shape[-1]) for p in ("codes", "scales"))
+        codes = bitstream.unpack(packed, self.bits, columns)
         if self.table == "ternary":
             codes = np.minimum(codes, np.uint8(2))
         x_NK = TABLES[self.table][codes]
         with np.errstate(invalid="ignore", over="ignore"):
-            x_NK *= self._wide(self._numbers(parts["scales"].reshape(rows, -1)), columns)
+            x_NK *= self._wide(self._numbers(scales), columns)
         return x_NK.reshape(shape)
 
     def granularity(self, shape: Shape, axis: int) -> int:

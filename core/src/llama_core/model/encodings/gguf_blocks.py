@@ -21,7 +21,9 @@ def _lanes(bytes_nB: Array, width: int, bits: int) -> Array:
     n = bytes_nB.shape[0]
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
     runs = bytes_nB.reshape(n, bytes_nB.shape[1] // width, 1, width)
-    return ((runs >> shifts) & np.uint8((1 << bits) - 1)).reshape(n, shifts.size * bytes_nB.shape[1])
+    return ((runs >> shifts) & np.uint8((1 << bits) - 1)).reshape(
+        n, shifts.size * bytes_nB.shape[1]
+    )
 
 
 def _fold(codes_nK: Array, width: int, bits: int) -> Array:

@@ -1,0 +1,191 @@
+"""Streams, whole answers and batches, for threads and event loops, from an engine in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import aclosing, closing
+from typing import Any
+
+import pytest
+
+from llama_core.contracts.step import Batch
+from llama_core.engine.faces import ThreadedEngine
+from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
+from llama_core.engine.request import Request
+
+from .toy import SAMPLED, Letters, Ready, Toy, ask, make, run
+
+WATCHDOG_SECONDS = 20.0
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + WATCHDOG_SECONDS
+    while not holds():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.002)
+
+
+def threaded(program: Toy | None = None, **options: Any) -> ThreadedEngine:
+    own = {"max_open": options.pop("max_open")} if "max_open" in options else {}
+    return ThreadedEngine(make(program, **options), **own)
+
+
+def expected(request: Request) -> list[int]:
+    return list(run(make(), request)[request.id, 0].tokens)
+
+
+class Slow(Toy):
+    def submit(self, batch: Batch) -> Ready:
+        time.sleep(0.005)
+        return super().submit(batch)
+
+
+def test_a_whole_answer() -> None:
+    with threaded(tokenizer=Letters()) as engine:
+        result = engine.generate(ask(n=2, **SAMPLED, seed=1))
+    assert [len(c.tokens) for c in result.choices] == [8, 8]
+    assert result.choices[0].text == Letters().decode(result.choices[0].tokens)
+
+
+def test_a_stream_gives_the_same() -> None:
+    with threaded() as engine:
+        assert [t for u in engine.stream(ask()) for t in u.tokens] == expected(ask())
+
+
+def test_asyncio_streams_run_side_by_side() -> None:
+    async def tokens(engine: ThreadedEngine, number: int) -> list[int]:
+        request = ask(f"r{number}", (1, number))
+        return [t async for u in engine.astream(request) for t in u.tokens]
+
+    async def main() -> list[list[int]]:
+        with threaded() as engine:
+            return await asyncio.gather(*(tokens(engine, n) for n in range(20)))
+
+    assert asyncio.run(main()) == [expected(ask("r", (1, n))) for n in range(20)]
+
+
+def test_threads_share_an_engine_and_engines_share_a_process() -> None:
+    found: dict[int, list[int]] = {}
+    with threaded() as first, threaded() as second:
+
+        def work(number: int) -> None:
+            engine = first if number % 2 else second
+            found[number] = engine.generate(ask(f"r{number}", (2, number))).choices[0].tokens
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WATCHDOG_SECONDS)
+    assert found == {n: expected(ask("r", (2, n))) for n in range(16)}
+
+
+def test_closing_a_stream_cancels_the_request() -> None:
+    toy = Slow(num_blocks=200)
+    with threaded(toy, max_length=600) as engine:
+        with closing(engine.stream(ask(max_tokens=500))) as updates:
+            next(updates)
+        until(lambda: engine.num_open == 0)
+        assert engine.engine.counters.finished == {"cancelled": 1}
+        assert engine.engine.blocks.num_used() == 0
+        assert toy.num_steps < 100
+        assert len(engine.generate(ask()).choices[0].tokens) == 8, "its id is free again"
+
+
+def test_cancelling_a_task_cancels_the_request() -> None:
+    async def main() -> None:
+        with threaded(Slow(num_blocks=200), max_length=600) as engine:
+            task = asyncio.create_task(engine.agenerate(ask(max_tokens=500)))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with aclosing(engine.astream(ask("other", max_tokens=500))) as updates:
+                async for _ in updates:
+                    break
+            until(lambda: engine.num_open == 0)
+            assert engine.engine.counters.finished == {"cancelled": 2}
+
+    asyncio.run(main())
+
+
+def test_a_batch_keeps_its_order_and_its_errors() -> None:
+    requests = [ask(f"r{n}", (1, n)) for n in range(40)]
+    requests[7] = ask("r7", ())
+    with threaded() as engine:
+        results = list(engine.batch(iter(requests), ahead=8))
+    assert [r.request_id for r in results] == [f"r{n}" for n in range(40)]
+    assert isinstance(results[7].choices[0].error, InvalidRequest)
+    assert results[8].choices[0].tokens == expected(requests[8])
+
+
+def test_a_batch_waits_for_room_where_a_single_request_is_refused() -> None:
+    with threaded(Slow(num_blocks=200), max_open=2, max_length=600) as engine:
+        assert len(list(engine.batch([ask(f"r{n}") for n in range(6)]))) == 6
+        with (
+            closing(engine.stream(ask("a", max_tokens=300))) as a,
+            closing(engine.stream(ask("b", max_tokens=300))) as b,
+        ):
+            next(a)
+            next(b)
+            with pytest.raises(QueueFull) as refused:
+                engine.generate(ask("c"))
+            assert refused.value.retry_after_seconds > 0
+
+
+def test_an_abandoned_batch_cancels_the_rest() -> None:
+    with threaded(Slow(num_blocks=200), max_length=600) as engine:
+        with closing(engine.batch([ask(f"r{n}", max_tokens=100) for n in range(9)])) as results:
+            next(results)
+        until(lambda: engine.num_open == 0)
+        assert engine.engine.counters.finished["cancelled"] > 0
+
+
+def test_errors_are_raised() -> None:
+    with threaded(Slow(num_blocks=200), max_length=600) as engine:
+        with pytest.raises(InvalidRequest, match="n must be"):
+            engine.generate(ask(n=0))
+        with closing(engine.stream(ask(max_tokens=500))) as updates:
+            next(updates)
+            with pytest.raises(InvalidRequest, match="is open"):
+                engine.generate(ask())
+
+
+def test_closing_the_engine_ends_every_stream() -> None:
+    toy = Slow(num_blocks=200)
+    engine = threaded(toy, max_length=600)
+    updates = engine.stream(ask(max_tokens=500))
+    next(updates)
+    engine.close()
+    engine.close()
+    assert list(updates)[-1].error.code == "engine_closed"
+    with pytest.raises(EngineClosed):
+        engine.generate(ask())
+    assert toy.closed
+
+
+def test_an_engine_that_breaks_down_leaves_nobody_waiting(monkeypatch: Any) -> None:
+    engine = threaded()
+
+    def broken(now: float) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(engine.engine.scheduler, "schedule", broken)
+    with pytest.raises(EngineClosed, match="broke down: MemoryError"):
+        engine.generate(ask())
+    with pytest.raises(EngineClosed, match="broke down"):
+        engine.generate(ask())
+    engine.close()
+
+
+def test_a_closed_loop_is_no_trouble() -> None:
+    with threaded(Slow(num_blocks=200), max_length=600) as engine:
+        loop = asyncio.new_event_loop()
+        updates = engine.astream(ask(max_tokens=300))
+        loop.run_until_complete(anext(updates))
+        loop.close()
+        until(lambda: engine.num_open == 0)
+        assert engine.generate(ask("next")).choices[0].finish == "length"
