@@ -311,7 +311,7 @@ def test_multinomial_reads_the_number_off_the_running_sum(row: Row, number: floa
             last = i
         if number < total:
             break
-    assert sample("multinomial", row, number) == last
+    assert sample("sample", row, number) == last
 
 
 def test_multinomial_has_the_distribution() -> None:
@@ -319,7 +319,7 @@ def test_multinomial_has_the_distribution() -> None:
     counts = [0] * 5
     draws = 20_000
     for index in range(draws):
-        counts[sample("multinomial", row, uniform(3, index))] += 1
+        counts[sample("sample", row, uniform(3, index))] += 1
     chi2 = sum(
         (c - draws * p) ** 2 / (draws * p)
         for c, p in zip(counts, probabilities(row), strict=True)
@@ -338,8 +338,8 @@ def test_forbidden_tokens_change_nothing_of_the_draw() -> None:
         wide[where] = row
         number = rng.random()
         assert (
-            sample("multinomial", wide.tolist(), number)
-            == where[sample("multinomial", row.tolist(), number)]
+            sample("sample", wide.tolist(), number)
+            == where[sample("sample", row.tolist(), number)]
         )
 
 
@@ -352,7 +352,7 @@ def test_mirostat_is_what_the_paper_says() -> None:
         token = int(sampler(row[None], np.array([number]), SamplingContext((), ()))[0])
         chances = probabilities(row.tolist())
         left = [i for i in range(40) if -math.log2(chances[i]) <= mu] or [int(row.argmax())]
-        assert token == left[sample("multinomial", [float(row[i]) for i in left], number)]
+        assert token == left[sample("sample", [float(row[i]) for i in left], number)]
         mass = sum(chances[i] for i in left)
         mu -= 0.2 * (-math.log2(chances[token] / mass) - 3.0)
         sampler.accept(token)

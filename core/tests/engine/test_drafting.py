@@ -96,7 +96,7 @@ def test_the_distribution_is_exact() -> None:
     engine = make(program, drafter=NgramLookup(longest=2, shortest=1), max_sequences=64)
     draws = 3000
     for seed in range(draws):
-        params = Params(max_tokens=3, seed=seed, transforms=chain, sampler=Link("multinomial"))
+        params = Params(max_tokens=3, seed=seed, transforms=chain, sampler=Link("sample"))
         engine.add(Request(f"r{seed}", (1, 2, 1, 2, 1), params))
     found: dict[str, list[int]] = {}
     for update in drain(engine):
@@ -145,7 +145,7 @@ def test_drafts_are_verified_where_the_program_samples_too() -> None:
         def __init__(self) -> None:
             super().__init__(windows=(2,), num_blocks=128, vocab_size=5)
 
-    sampled = {"transforms": (Link("top-k", {"k": 2}),), "sampler": Link("multinomial")}
+    sampled = {"transforms": (Link("top-k", {"k": 2}),), "sampler": Link("sample")}
     for seed in range(5):
         request = ask(max_tokens=40, seed=seed, **sampled)
         plain = run(make(Repeats(), max_length=64), request)["r", 0]
@@ -188,7 +188,7 @@ def test_a_mask_with_memory_holds_with_drafts_and_preemption(sampled: bool) -> N
     if sampled:
         chain = {
             "transforms": (Link("alternate"), *SAMPLED["transforms"]),
-            "sampler": Link("multinomial"),
+            "sampler": Link("sample"),
         }
     rejected = 0
     for seed in range(6):

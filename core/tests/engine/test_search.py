@@ -84,12 +84,12 @@ def test_the_best_of_several_are_the_likeliest_of_them() -> None:
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({}, ["multinomial"]),
+        ({}, ["sample"]),
         ({"temperature": 0, "top_p": 0.5}, ["greedy"]),
         ({"temperature": 0, "presence_penalty": 1}, ["presence", "greedy"]),
         (
             {"min_p": 0.1, "top_p": 0.9, "top_k": 4, "temperature": 0.5, "frequency_penalty": 1},
-            ["frequency", "temperature", "top-k", "top-p", "min-p", "multinomial"],
+            ["frequency", "temperature", "top-k", "top-p", "min-p", "sample"],
         ),
         (
             {
@@ -109,7 +109,7 @@ def test_the_best_of_several_are_the_likeliest_of_them() -> None:
                 "bad-words",
                 "top-n-sigma",
                 "typical",
-                "multinomial",
+                "sample",
             ],
         ),
     ],

@@ -1,7 +1,7 @@
 """A small program whose every token depends on all it can see, read back through its paged memory.
 
 A wrong block table, a lost or doubled row, a block reused too early or a forgotten copy changes
-what it says next. It keeps the Program contract honestly: it sees only the batch and its own memory.
+what it says next. It keeps the Program contract honestly: it sees the batch and its memory alone.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Toy:
 class Sampling(Toy):
     """Also samples on its own: the standard chain, written once more."""
 
-    samples = frozenset({"temperature", "top-k", "greedy", "multinomial"})
+    samples = frozenset({"temperature", "top-k", "greedy", "sample"})
 
     def _sample(self, batch: Batch, hashes: list[int], wants: list[Want]) -> list[int]:
         tokens = []
@@ -232,7 +232,7 @@ def serve(pause_seconds: float = 0.0, broken: bool = False) -> Engine:
 
 SAMPLED = {
     "transforms": (Link("temperature", {"temperature": 0.8}), Link("top-k", {"k": 12})),
-    "sampler": Link("multinomial"),
+    "sampler": Link("sample"),
 }
 
 

@@ -32,6 +32,8 @@ def draw(logits_V: NDArray[Any], number: float) -> int:
 class Greedy:
     """The likeliest token; of equals the one with the smallest id."""
 
+    is_argmax = True
+
     def __call__(
         self, logits_NV: Logits, uniforms_N: Uniforms, context: SamplingContext
     ) -> NDArray[np.int64]:
@@ -107,6 +109,6 @@ class Mirostat:
 
 SAMPLERS: dict[str, type[Any]] = {
     "greedy": Greedy,
-    "multinomial": Multinomial,
+    "sample": Multinomial,
     "mirostat": Mirostat,
 }

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Sampler(Protocol):
-    """Chooses one token a row, using only the random numbers it is handed."""
+    """Chooses one token a row, using only the random numbers it is handed.
+
+    An optional power: one that always takes the first of the likeliest may say `is_argmax = True`,
+    and where nothing comes before it a program chooses in its place.
+    """
 
     def __call__(
         self,

@@ -57,7 +57,7 @@ class DeviceSampling:
     in one step (drafts under verification), its rows count on from `index`.
     """
 
-    chain: tuple[tuple[str, float], ...] = ()  # ("temperature", 0.8), ..., ("multinomial", 0.0)
+    chain: tuple[tuple[str, float], ...] = ()  # ("temperature", 0.8), ..., ("sample", 0.0)
     seed: int = 0
     index: int = 0  # of the first output token asked for: the counter of the random stream
 

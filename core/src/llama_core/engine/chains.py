@@ -46,5 +46,5 @@ def standard(
             (top_p != 1, Link("top-p", {"p": top_p})),
             (min_p != 0, Link("min-p", {"p": min_p})),
         ]
-    sampler = Link("greedy") if temperature == 0 else Link("multinomial")
+    sampler = Link("greedy") if temperature == 0 else Link("sample")
     return tuple(link for used, link in links if used), sampler

@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.builtin.samplers import Greedy
 from llama_core.contracts.sampler import Sampler
 from llama_core.contracts.transform import SamplingContext, Transform, philox, uniform
 from llama_core.engine.faults import SamplingFault
@@ -44,7 +43,7 @@ class Chain:
         self.context = context
         self._memories: list[Any] = [x for x in (*transforms, sampler) if hasattr(x, "accept")]
         self._masks: list[Any] = [t for t in transforms if hasattr(t, "rollback")]
-        self.greedy = type(sampler) is Greedy and not transforms
+        self.greedy = getattr(sampler, "is_argmax", False) and not transforms
 
     def choose(self, logits_V: Row) -> tuple[int, Row]:
         """The token, and the logits that the transforms left."""

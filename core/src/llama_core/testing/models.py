@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from llama_core.builtin.reference import Reference
 from llama_core.contracts.rewrite import PHASES
 from llama_core.contracts.step import Plan
 from llama_core.errors import LlamaError
@@ -17,6 +16,7 @@ from llama_core.model.graph import Graph
 from llama_core.model.op_backend import COLLECTIVES
 from llama_core.model.weights import Weights
 from llama_core.testing import drive, tiny
+from llama_core.testing.oracle import reference
 from llama_core.testing.suite import FreshObjects, Make, PluginContract
 from llama_core.testing.verdict import check, refuses
 
@@ -257,7 +257,7 @@ class RewriteContract(FreshObjects, PluginContract):
 
 
 def _logits(graph: Graph, weights: Weights) -> Any:
-    program: Any = Reference("f64").compile(graph, weights, Plan(block_size=4, kv_bytes=1 << 20))
+    program: Any = reference("f64").compile(graph, weights, Plan(block_size=4, kv_bytes=1 << 20))
     answer = drive.run(program, drive.Part(drive.tokens(graph.vocab_size, 9)))[0]
     program.close()
     return answer

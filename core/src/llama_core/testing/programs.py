@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from llama_core.builtin.reference import Reference
 from llama_core.contracts.backend import Device
 from llama_core.contracts.step import Plan
 from llama_core.errors import LlamaError
 from llama_core.model.graph import Graph, Node
 from llama_core.model.weights import DenseWeights, OverlayWeights, Weights
 from llama_core.testing import drive, tiny
+from llama_core.testing.oracle import reference
 from llama_core.testing.steps import ProgramRules
 from llama_core.testing.suite import FreshObjects, Make, PluginContract
 from llama_core.testing.verdict import check, refuses
@@ -119,7 +119,7 @@ class BackendContract(ProgramRules, FreshObjects, PluginContract):
             if not all(backend.supports(node) for node in graph.nodes):
                 continue
             programs = [
-                Reference().compile(graph, weights, self.plan),
+                reference().compile(graph, weights, self.plan),
                 backend.compile(graph, weights, plan_here),
             ]
             prompt = drive.tokens(graph.vocab_size, 11)
@@ -130,7 +130,7 @@ class BackendContract(ProgramRules, FreshObjects, PluginContract):
             check(
                 error <= self.tolerance,
                 f"{name}: logits are off by {error:.2g} of the largest; the bound is "
-                f"{self.tolerance:g}. Compare value by value: Reference runs node by node.",
+                f"{self.tolerance:g}. Compare value by value: the reference runs node by node.",
             )
 
     def test_weights_are_not_changed(self, backend: Any, plan_here: Plan, program: Any) -> None:
