@@ -338,8 +338,7 @@ def test_forbidden_tokens_change_nothing_of_the_draw() -> None:
         wide[where] = row
         number = rng.random()
         assert (
-            sample("sample", wide.tolist(), number)
-            == where[sample("sample", row.tolist(), number)]
+            sample("sample", wide.tolist(), number) == where[sample("sample", row.tolist(), number)]
         )
 
 

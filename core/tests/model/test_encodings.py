@@ -1,4 +1,4 @@
-"""Every encoding: what it writes it reads, where it may be cut, and what GGUF's own package says."""
+"""Every encoding: what it writes it reads, where it may be cut, what GGUF's own package says."""
 
 from __future__ import annotations
 
@@ -105,9 +105,8 @@ def test_gguf_blocks_decode_as_the_gguf_package_does_bit_for_bit(kind: str) -> N
     nan = np.isnan(wanted)
     assert np.array_equal(nan, np.isnan(found))
     assert np.array_equal(wanted[~nan].view(np.uint32), found[~nan].view(np.uint32))
-    assert np.array_equal(
-        encoding.pack(encoding.unpack({"blocks": raw}, (64, 512)), (64, 512))["blocks"], raw
-    )
+    view = encoding.unpack({"blocks": raw}, (64, 512))
+    assert np.array_equal(encoding.pack(view, (64, 512))["blocks"], raw)
 
 
 @pytest.mark.parametrize("kind", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0"])
@@ -209,12 +208,10 @@ def test_stacks_of_matrices_are_cut_along_any_axis() -> None:
         x = normal(4, 6, 128)
         parts = encoding.encode(x)
         whole = encoding.decode(parts, x.shape)
-        assert np.array_equal(
-            encoding.decode(encoding.cut(parts, x.shape, 0, 1, 3), (2, 6, 128)), whole[1:3]
-        )
-        assert np.array_equal(
-            encoding.decode(encoding.cut(parts, x.shape, 1, 2, 6), (4, 4, 128)), whole[:, 2:]
-        )
+        first = encoding.cut(parts, x.shape, 0, 1, 3)
+        assert np.array_equal(encoding.decode(first, (2, 6, 128)), whole[1:3])
+        second = encoding.cut(parts, x.shape, 1, 2, 6)
+        assert np.array_equal(encoding.decode(second, (4, 4, 128)), whole[:, 2:])
 
 
 @pytest.mark.parametrize("name", ["q4:g32", "gguf:q4_k", "nf4:g64", "gptq:q4:g128", "bnb:nf4:b64"])

@@ -209,7 +209,7 @@ class Grouped(AffineLayout):
         if not shape:
             return [f"'{self}' holds rows of numbers, not a single one"]
         lead, columns = shape[:-1], shape[-1]
-        groups = -(-columns // self.group) if self.group else 1
+        groups = -(-columns // self.group) if self.group else min(columns, 1)
         small = (*lead, groups)
         large = (*lead, -(-columns // self.super_group) if self.super_group else 1)
         sub = "uint8" if self.offset != "none" else "int8"
