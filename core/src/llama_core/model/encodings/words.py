@@ -37,11 +37,16 @@ def unpack_words(words_NW: Array, bits: int, columns: int) -> Array:
     return codes.reshape(words_NW.shape[0], words_NW.shape[1] * (32 // bits))[:, :columns]
 
 
+def in_plain_order(g_idx: Array, group: int) -> bool:
+    """Whether a group index says no more than that groups follow one another."""
+    return bool(np.array_equal(g_idx, np.arange(g_idx.size) // max(group, 1)))
+
+
 def grouping(g_idx: Array, group: int) -> tuple[Array | None, bool]:
     """The input order a group index stands for, and whether its groups are all of full size."""
-    plain = np.arange(g_idx.size) // group
-    if np.array_equal(g_idx, plain):
+    if in_plain_order(g_idx, group):
         return None, True
+    plain = np.arange(g_idx.size) // group
     order = np.argsort(g_idx, kind="stable").astype(np.int32)
     return order, bool(np.array_equal(g_idx[order], plain))
 

@@ -165,7 +165,15 @@ class FolderWeights(Weights):
         return self._home[name].tensor(name) if name in self._names else None
 
 
+_LEFT_OVER = {
+    "g_idx", "weight_g_idx", "weight_shape", "weight_zero_point", "weight_format", "qzeros",
+}  # fmt: skip
+
+
 def _belongs(name: str, bases: set[str]) -> bool:
     """Whether a stored tensor is one more part of an encoded one, which its recipe did not need."""
     base, _, tail = name.rpartition(".")
-    return tail != "bias" and (base in bases or base.removesuffix(".weight") in bases)
+    if tail.startswith("bitsandbytes__"):
+        base = base.removesuffix(".weight.quant_state")
+        return base in bases
+    return tail in _LEFT_OVER and base in bases

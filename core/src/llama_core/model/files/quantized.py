@@ -25,7 +25,7 @@ from llama_core.model.encodings import (
     ScaledInt,
 )
 from llama_core.model.encodings.base import Shape
-from llama_core.model.encodings.words import grouping
+from llama_core.model.encodings.words import in_plain_order
 from llama_core.model.files.faults import quoted
 from llama_core.model.files.jsontext import parse_object
 from llama_core.model.files.recipe import NotReadable, Recipe, Stored, check
@@ -49,6 +49,8 @@ def recipes(stored: Stored, quantization: Mapping[str, Any]) -> tuple[dict[str, 
             if not name.endswith(suffix):
                 continue
             base = name.removesuffix(suffix)
+            if reader is _scaled and f"{base}.weight_packed" in stored.entries:
+                break
             try:
                 recipe = reader(stored, base, quantization)
                 faults += [f"tensor {quoted(base)}: {why}" for why in check(stored, recipe)]
@@ -86,7 +88,7 @@ def _gptq(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
         g_idx = stored.stored(name)
         if g_idx.shape != (columns,) or g_idx.dtype.kind not in "iu":
             raise NotReadable("'g_idx' does not have an integer for each input")
-        ordered = grouping(g_idx, group or max(columns, 1)) != (None, True)
+        ordered = not in_plain_order(g_idx, group or columns)
         parts |= {"g_idx": name} if ordered else {}
     version = str(config.get("checkpoint_format", "gptq"))
     if version not in ("gptq", "gptq_v2"):
@@ -159,7 +161,7 @@ def _packed(stored: Stored, base: str, config: Mapping[str, Any]) -> Recipe:
         ordered = False
         if (name := f"{base}.weight_g_idx") in stored.entries:
             g_idx = stored.stored(name)
-            ordered = not (g_idx == -1).all() and grouping(g_idx, group or 1) != (None, True)
+            ordered = not ((g_idx == -1).all() or in_plain_order(g_idx, group or columns))
             parts |= {"weight_g_idx": name} if ordered else {}
         return Recipe(Compressed(bits, group, symmetric, ordered), (rows, columns), parts)
     raise NotReadable("no scheme in the config fits the words of 'weight_packed'")
