@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from llama_core.config import SETTINGS
@@ -34,6 +35,17 @@ def test_links_between_files_lead_somewhere() -> None:
             if not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)} → {target}")
     assert broken == []
+
+
+def test_the_generated_pages_are_current() -> None:
+    """Run `python docs/generate.py` where this fails."""
+    spec = spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for name, text in generate.pages().items():
+        assert (DOCS / "reference" / name).read_text("utf-8") == text, name
 
 
 def test_every_field_of_the_manifest_is_in_its_reference() -> None:

@@ -1,0 +1,47 @@
+"""Writes the pages that are made from the code: the manifest's JSON schema, the suites' rules.
+
+`python docs/generate.py` writes them; a test holds the committed ones to be current.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from llama_core.contracts import KINDS
+from llama_core.manifest import json_schema
+from llama_core.testing import rules
+
+FOLDER = Path(__file__).parent / "reference"
+
+
+def pages() -> Mapping[str, str]:
+    """File name to text."""
+    return {
+        "plugin.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        "rules.md": rules_page(),
+    }
+
+
+def rules_page() -> str:
+    shared = dict(rules())
+    text = (
+        "# The rules of the suites\n\n"
+        "What a conformance suite checks, a rule a line; the name is that of the test that fails.\n"
+    )
+    text += "\n## Every kind\n\n" + _table(shared)
+    for kind in KINDS:
+        own = {name: said for name, said in rules(kind) if name not in shared}
+        text += f"\n## {kind}\n\n" + _table(own)
+    return text
+
+
+def _table(named: Mapping[str, str]) -> str:
+    rows = [f"| `{name}` | {' '.join(said.split())} |" for name, said in named.items()]
+    return "\n".join(["| rule | |", "|---|---|", *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, "utf-8")
