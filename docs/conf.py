@@ -12,7 +12,7 @@ exclude_patterns = ["_build", "benchmarks"]
 html_theme = "furo"
 html_title = "llama-core"
 
-autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": False}
+autodoc_default_options = {"members": True, "undoc-members": False, "special-members": "__call__"}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

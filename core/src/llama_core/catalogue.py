@@ -18,7 +18,7 @@ from typing import Any
 
 from llama_core import compat, lock, requirements
 from llama_core.announce import Announcements
-from llama_core.config import SETTING, Config
+from llama_core.config import SETTING, Config, user_config_file
 from llama_core.contracts import spec as spec_of
 from llama_core.contracts.spec import Spec
 from llama_core.discovery import BUILTIN, Found
@@ -191,12 +191,12 @@ class Catalogue:
         if config.allow is not None and name not in config.allow:
             raise PluginDisabled(
                 f"plugin '{name}' is not on the allow-list ({where('plugins.allow', 'config')})",
-                remedy=_lift(name, where("plugins.allow"), "plugins.allow", "Add it to"),
+                remedy=_lift(name, where("plugins.allow"), "allow", "Add it to"),
             )
         if name in config.disable:
             raise PluginDisabled(
-                f"plugin '{name}' is disabled ({where('plugins.disable', 'config')})",
-                remedy=_lift(name, where("plugins.disable"), "plugins.disable", "Take it out of"),
+                f"plugin '{name}' is disabled ({where(f'plugins.disable.{name}', 'config')})",
+                remedy=_lift(name, where(f"plugins.disable.{name}"), "disable", "Take it out of"),
             )
         why = lock.refusal(found, locked) if locked is not None else None
         if why is not None:
@@ -236,7 +236,7 @@ class Catalogue:
                 if name not in self.installed:
                     hint = did_you_mean(name, self.installed)
                     what = f"plugins.{key} names '{name}', which is not installed"
-                    self.announcements.note(sentence(what, hint))
+                    self.announcements.note(what, remedy=sentence(hint) or None)
         for wanted, name in self.config.prefer.items():
             kind, _, capability = wanted.partition(".")
             if not any(
@@ -249,6 +249,8 @@ class Catalogue:
     # ---- choosing ----------------------------------------------------------------------------
 
     def _choose(self, kind: str, name: str) -> Capability:
+        if not isinstance(name, str):
+            raise MissingCapability(f"a {kind} is asked for by its name, not by {name!r}")
         owner, _, short = name.rpartition("/")
         candidates = [
             one
@@ -268,7 +270,7 @@ class Catalogue:
         usable.sort(key=_rank)
         if len(usable) > 1:
             losers = ", ".join(f"'{one.plugin.name}'" for one in usable[1:])
-            what = f"{usable[0]} is used; {losers} provide the same name"
+            what = f"{usable[0]} is used; the name is also provided by {losers}"
             choice = f'Choose with [plugins.prefer] "{kind}.{short}" = "NAME" in llama.toml.'
             if self.config.strict:
                 raise CapabilityConflict(f"strict mode: {what}", remedy=choice)
@@ -283,18 +285,18 @@ class Catalogue:
         if len(rejected) == 1 and rejected[0].reason is not None:
             return copy.copy(rejected[0].reason)  # raised anew, it would hold every traceback
         near = did_you_mean(name, self.names(kind))
+        elsewhere = [k for k, n in self._by_name if n == name and k != kind]
         reasons = [f"plugin '{one.plugin.name}': {one.reason}" for one in rejected if one.reason]
         package = name.rpartition("/")[0] or name
         here = self.installed.get(package)
         if here is not None and here.manifest is None:  # what it provides cannot be known
             reasons.append(f"plugin '{package}': {here.reason}")
+        hints = [near, *(f"there is a {each} '{name}'" for each in elsewhere)]
+        if not near and not elsewhere and not rejected and package not in self.installed:
+            hints.append(f"a plugin may add it: pip install llama-plugin-{package}")
         return MissingCapability(
             sentence(f"no usable plugin provides {kind} '{name}'", *reasons),
-            remedy=sentence(
-                near,
-                f"`llama plugins list` shows what is here, `pip install llama-plugin-{package}` "
-                "may add it",
-            ),
+            remedy=sentence(*hints, "`llama plugins list` shows what is here"),
         )
 
     def _check_requirements(self, plugin: Plugin) -> None:
@@ -312,8 +314,10 @@ def _rank(one: Capability) -> tuple[bool, str]:
 
 def _lift(name: str, origin: str | None, key: str, how: str) -> str:
     if origin == "environment":
-        return f"{how} {SETTING[key].env}."
-    return f"llama plugins enable {name}"
+        return f"{how} {SETTING[f'plugins.{key}'].env}."
+    if origin in (None, str(user_config_file())):
+        return f"llama plugins enable {name}"
+    return f"{how} [plugins] {key} in {origin}."
 
 
 def _manifest(found: Found) -> Manifest:

@@ -31,7 +31,10 @@ def refusal(spec: Spec[Any], api: int, *, plugin: str, name: str) -> Incompatibl
         f"llama-core {__version__} serves {served}"
     )
     if api > spec.api:
-        return IncompatiblePlugin(what, remedy="Upgrade the core: pip install -U llama-core")
+        return IncompatiblePlugin(
+            what,
+            remedy=f"Upgrade llama-core; if the plugin is yours, write it for version {spec.api}.",
+        )
     return IncompatiblePlugin(
         what, remedy=f"Upgrade the plugin: pip install -U llama-plugin-{plugin}"
     )

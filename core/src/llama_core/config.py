@@ -30,6 +30,7 @@ class Setting:
     key: str
     type: type
     help: str
+    example: str
 
     @property
     def env(self) -> str:
@@ -39,15 +40,15 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("core.strict", bool, "Make every announced fallback an error."),
-    Setting("core.locked", bool, "Load only what the lock file names, by version and digest."),
-    Setting("core.lock-file", str, "The lock file; llama.lock beside llama.toml by default."),
-    Setting("core.hook-timeout-seconds", float, "Report a plugin that stays longer in a hook."),
-    Setting("core.max-faults", int, "Quarantine a plugin after so many faults."),
-    Setting("core.backend", str, "The backend to use where none is named."),
-    Setting("plugins.allow", list, "Load only these plugins."),
-    Setting("plugins.disable", list, "Never load these plugins."),
-    Setting("plugins.prefer", dict, 'Which plugin wins a name, as in `transform.min-p = "mine"`.'),
+    Setting("core.strict", bool, "Make every announced fallback an error.", "true"),
+    Setting("core.locked", bool, "Load only what the lock file names.", "true"),
+    Setting("core.lock-file", str, "The lock file; llama.lock by default.", '"llama.lock"'),
+    Setting("core.hook-timeout-seconds", float, "Report who stays longer in a hook.", "10"),
+    Setting("core.max-faults", int, "Quarantine a plugin after so many faults.", "3"),
+    Setting("core.backend", str, "The backend to use where none is named.", '"cpu"'),
+    Setting("plugins.allow", list, "Load only these plugins.", '["cpu"]'),
+    Setting("plugins.disable", list, "Never load these plugins.", '["cpu"]'),
+    Setting("plugins.prefer", dict, "Which plugin wins a name.", '{ "transform.min-p" = "mine" }'),
 )
 SETTING = {setting.key: setting for setting in SETTINGS}
 _WORDS = {
@@ -76,6 +77,20 @@ class Config:
     plugins: bool = True  # False after --no-plugins: the builtins only
     files: tuple[Path, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Settings made by an application are held to the same types."""
+        for name in ("strict", "locked", "plugins"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for name in ("allow", "disable"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(one, str) for one in value or ()):
+                raise ConfigError(f"{name} must be a tuple of plugin names, not {value!r}")
+        for name in ("max_faults", "hook_timeout_seconds"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ConfigError(f"{name} must be a positive number, not {value!r}")
 
 
 def user_config_file() -> Path:
@@ -211,9 +226,14 @@ def _take(
         if setting is None:
             raise ConfigError(
                 f"{source}: there is no setting '{plain(key)}'",
-                remedy=sentence(did_you_mean(key, SETTING), "`llama doctor` lists them"),
+                remedy=sentence(did_you_mean(key, SETTING), f"there are {', '.join(SETTING)}"),
             )
-        values[key] = _check(setting, value, source)
+        checked = _check(setting, value, source)
+        if key == "plugins.disable":
+            # What one source forbids, another does not allow by forbidding something else.
+            origin |= {f"{key}.{name}": source for name in checked}
+            checked = [*dict.fromkeys([*values.get(key, ()), *checked])]
+        values[key] = checked
         origin[key] = source
 
 
@@ -228,7 +248,7 @@ def _check(setting: Setting, value: Any, source: str) -> Any:
     if not fits:
         raise ConfigError(
             f"{source}: {setting.key} must be {_WORDS[setting.type]}, not {plain(repr(value))}",
-            remedy=setting.help,
+            remedy=f"As in: {setting.key.partition('.')[2]} = {setting.example}",
         )
     if setting.type in (int, float) and not value > 0:  # nor NaN
         raise ConfigError(f"{source}: {setting.key} must be positive, not {plain(value)}")

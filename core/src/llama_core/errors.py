@@ -24,7 +24,8 @@ class LlamaError(Exception):
     def __str__(self) -> str:
         if self.remedy is None:
             return self.message
-        return f"{self.message.rstrip('.')}. {self.remedy}"
+        end = "" if self.message.endswith(("?", "!")) else "."
+        return f"{self.message.rstrip('.')}{end} {self.remedy}"
 
     def to_dict(self) -> dict[str, str | None]:
         return {"code": self.code, "message": self.message, "remedy": self.remedy}

@@ -193,6 +193,8 @@ class Events:
         self, event: type[E], listener: Callable[[E], None], *, plugin: str | None = None
     ) -> Callable[[], None]:
         """Call `listener` for every such event (`Event` for all); returns what unsubscribes it."""
+        if not (isinstance(event, type) and issubclass(event, Event) and callable(listener)):
+            raise TypeError(f"subscribe() takes an event class and a function, not {event!r}")
         order = (0 if plugin is None else 1, plugin or "", next(self._count))
         entry = _Subscription(order, event, cast(Listener, listener))
         with self._changed:

@@ -81,11 +81,14 @@ def write(file: Path, plugins: Iterable[Found]) -> dict[str, Locked]:
         for key in Locked.__slots__:
             text += f"{key} = {json.dumps(getattr(entry, key))}\n"
     beside = file.with_name(file.name + ".new")
-    with beside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
+    try:
+        with beside.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        raise ConfigError(f"cannot write the lock file {file}: {error.strerror}") from error
     return entries
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,9 @@ def schema(provides: Provides, *, plugin: Found) -> Mapping[str, Any] | None:
 
 def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> None:
     """Raise one error that lists every option that does not fit."""
+    wrong = [str(name) for name, value in given.items() if _not_finite(value)]
+    if wrong:  # NaN passes every bound, and JSON has no word for either
+        raise OptionsError(f"options of {provides} must be finite: {', '.join(wrong)}")
     declared = schema(provides, plugin=plugin)
     if declared is None:
         if given:
@@ -55,22 +59,7 @@ def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> 
                 f"{', '.join(sorted(map(str, given)))}"
             )
         return
-    import jsonschema
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-
-    kind = jsonschema.Draft202012Validator
-    try:
-        kind.check_schema(declared)
-        # A registry of its own: the default one would fetch a `$ref` from the network.
-        checker = kind(declared, registry=Registry())
-        errors = sorted(checker.iter_errors(given), key=lambda each: list(map(str, each.path)))
-    except (jsonschema.SchemaError, Unresolvable, RecursionError) as error:
-        what = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
-        raise IncompatiblePlugin(
-            f"plugin '{plugin.name}' declares a schema for {provides} that is not one: "
-            f"{plain(what, 200)}"
-        ) from error
+    errors = _errors(declared, given, provides, plugin)
     if errors:
         known = declared.get("properties", {})
         faults = [
@@ -82,6 +71,44 @@ def validate(provides: Provides, given: Mapping[str, Any], *, plugin: Found) -> 
             f"options of {provides} do not fit: {'; '.join(faults)}",
             remedy=sentence(*near, f"it takes {', '.join(known) or 'no options'}"),
         )
+
+
+def check(provides: Provides, *, plugin: Found) -> None:
+    """Raise where the declared schema is missing or is not one."""
+    declared = schema(provides, plugin=plugin)
+    if declared is not None:
+        _errors(declared, {}, provides, plugin)
+
+
+def _errors(
+    declared: Mapping[str, Any], given: Mapping[str, Any], provides: Provides, plugin: Found
+) -> list[Any]:
+    import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    kind = jsonschema.Draft202012Validator
+    try:
+        kind.check_schema(declared)
+        # A registry of its own: the default one would fetch a `$ref` from the network.
+        checker = kind(declared, registry=Registry())
+        return sorted(checker.iter_errors(given), key=lambda each: list(map(str, each.path)))
+    except (jsonschema.SchemaError, Unresolvable, RecursionError) as error:
+        what = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+        where = ".".join(map(str, getattr(error, "path", ())))
+        raise IncompatiblePlugin(
+            f"plugin '{plugin.name}' declares a schema for {provides} that is not one: "
+            f"{where + ': ' if where else ''}{plain(what, 200)}",
+            remedy="Its author should correct `options` by the rules of JSON Schema 2020-12.",
+        ) from error
+
+
+def _not_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_not_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_not_finite, value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _resource(package: str, resource: str, plugin: Found) -> Path:

@@ -8,6 +8,7 @@ one of its capabilities is asked for by kind and name, or an engine starts that 
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import sys
 import time
@@ -172,6 +173,8 @@ class Plugins(Catalogue):
             plugin = Plugin(found, parsed, module=module)
             self.installed[parsed.name] = plugin
             self._index()
+            if plugin.reason is not None:
+                raise copy.copy(plugin.reason)
             return plugin
 
     def deactivate(self, name: str) -> None:
@@ -208,7 +211,7 @@ class Plugins(Catalogue):
         not_yet = [module for module in HEAVY if module not in sys.modules]
         began = time.perf_counter()
         with self._importing(plugin.name, f"import {name}"):
-            module = plugin.module or import_module(name)
+            module = plugin.module or _module(plugin, name)
             try:
                 manager.register(module, plugin.name)
                 manager.check_pending()
@@ -231,8 +234,9 @@ class Plugins(Catalogue):
         implemented = set(_implemented(plugin, manager))
         claimed = {self._specs(one.kind).hook: str(one) for one in plugin.manifest.provides}
         claimed |= {f"llama_{name}": f"listening to {name}" for name in plugin.manifest.listens}
+        registered = manager.get_plugin(plugin.name)
         faults = [
-            f"it claims {what}, but implements no {hook}"
+            f"it claims {what}, but implements no {hook}{_unmarked(registered, hook)}"
             for hook, what in claimed.items()
             if hook not in implemented
         ] + [
@@ -282,6 +286,7 @@ class Plugins(Catalogue):
         with self._lock:
             self.deactivate(plugin.name)
             plugin.state = State.QUARANTINED
+            why = why.removeprefix(f"plugin '{plugin.name}' ")
             plugin.reason = PluginQuarantined(
                 f"plugin '{plugin.name}' is quarantined: {why}", remedy=cause.remedy
             )
@@ -303,6 +308,11 @@ class Plugins(Catalogue):
             self.events.abandon()
 
     def _checked_options(self, capability: Capability, given: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(given, Mapping):
+            raise OptionsError(
+                f"options of {capability.provides} must be a table, not {given!r}",
+                remedy="Give a mapping from option to value, or nothing.",
+            )
         if not given and capability.provides.options is None:
             return {}
         try:
@@ -337,7 +347,35 @@ def _implemented(plugin: Plugin, manager: pluggy.PluginManager) -> list[str]:
     return [caller.name for caller in manager.get_hookcallers(registered) or ()]
 
 
+def _module(plugin: Plugin, name: str) -> object:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # something that it imports is missing, not the module itself
+        raise IncompatiblePlugin(
+            f"plugin '{plugin.name}' says module = '{name}', and there is no module '{error.name}'",
+            remedy=f"Its author should correct {plugin.found.manifest_path}.",
+        ) from error
+
+
+def _unmarked(registered: Any, hook: str) -> str:
+    if callable(getattr(registered, hook, None)):
+        return " (the function is there: it lacks the decorator @hookimpl)"
+    return ""
+
+
 def _misfit(plugin: Plugin, manager: pluggy.PluginManager, error: Exception) -> str:
-    unknown = [name for name in _implemented(plugin, manager) if name not in HOOKS]
-    why = [sentence(f"there is no hook {name}", did_you_mean(name, HOOKS)) for name in unknown]
-    return f"plugin '{plugin.name}': {' '.join(why) or ' '.join(str(error).split())}"
+    implemented = _implemented(plugin, manager)
+    why = [
+        sentence(f"there is no hook {name}", did_you_mean(name, HOOKS))
+        for name in implemented
+        if name not in HOOKS
+    ]
+    if not why:
+        why = [" ".join(str(error).split())]
+        for name in HOOKS:
+            if f"'{name}'" in why[0]:
+                takes = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+                why.append(f"{name} may take {takes}.")
+    return f"plugin '{plugin.name}': {' '.join(why)}"

@@ -42,12 +42,25 @@ def test_a_disabled_plugin_lends_no_command(three: Llama) -> None:
     assert "Say hello" not in three("--help", env={"LLAMA_CORE_PLUGINS": "quiet"}).out
 
 
-def test_an_unknown_command_names_the_near_miss_and_where_it_might_come_from(llama: Llama) -> None:
+def test_an_unknown_command_names_the_near_miss_or_where_it_might_come_from(llama: Llama) -> None:
     done = llama("docter")
     assert done.code == 2
     assert len(done.err.splitlines()) == 1
     assert "Did you mean 'doctor'?" in done.err
-    assert "pip install llama-plugin-docter" in done.err
+    assert "pip install llama-plugin-sing" in llama("sing").err
+
+
+def test_a_command_that_is_switched_off_says_whose_it_is(three: Llama) -> None:
+    done = three("greet", env={"LLAMA_CORE_PLUGINS_DISABLE": "greet"})
+    assert done.code == 2
+    assert "Plugin 'greet' has it and is switched off." in done.err
+
+
+def test_the_bare_command_shows_its_help(llama: Llama) -> None:
+    done = llama()
+    assert done.code == 2
+    assert "Commands:" in done.err
+    assert "llama: error" not in done.err
 
 
 def test_an_error_is_one_line_and_an_object_under_json(llama: Llama) -> None:
@@ -66,10 +79,15 @@ def test_wrong_usage_exits_with_2(llama: Llama) -> None:
 
 def test_a_mistake_in_the_settings_names_file_and_key(llama: Llama) -> None:
     (llama.project / "llama.toml").write_text("[core]\nstrickt = true\n")
-    done = llama("doctor")
+    done = llama("plugins", "list")
     assert done.code == 1
     assert str(llama.project / "llama.toml") in done.err
     assert "did you mean 'core.strict'" in done.err.lower()
+    # Whoever looks for the reason must not be turned away by it.
+    assert llama("--help").code == 0
+    doctor = llama("doctor", "--json")
+    assert doctor.code == 0
+    assert "core.strickt" in doctor.json["settings"]["problem"]
 
 
 def test_completion_prints_a_script_for_each_shell(llama: Llama) -> None:

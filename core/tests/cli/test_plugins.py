@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conftest import Llama
+from .conftest import TRANSFORM, Llama
 
 
 def by_name(rows: list[dict]) -> dict[str, dict]:
@@ -120,3 +120,49 @@ def test_locked_without_a_lock_file_says_how_to_write_one(three: Llama) -> None:
     done = three("plugins", "list", env={"LLAMA_CORE_LOCKED": "1"})
     assert done.code == 1
     assert "llama plugins lock" in done.err
+
+
+def test_what_one_file_forbids_another_does_not_allow_by_forbidding_more(three: Llama) -> None:
+    assert three("plugins", "disable", "quiet").code == 0
+    (three.project / "llama.toml").write_text("")
+    assert three("plugins", "disable", "--project", "greet").code == 0
+    rows = by_name(three("plugins", "list", "--json").json["plugins"])
+    assert rows["quiet"]["state"] == rows["greet"]["state"] == "disabled"
+
+
+def test_project_writes_the_nearest_file_above(three: Llama) -> None:
+    (three.project / "llama.toml").write_text("[core]\nstrict = false\n")
+    inner = three.project / "inner"
+    inner.mkdir()
+    three.project = inner
+    assert three("plugins", "disable", "--project", "greet").code == 0
+    assert not (inner / "llama.toml").exists()
+    assert "greet" in (inner.parent / "llama.toml").read_text()
+
+
+def test_doctor_offers_nothing_that_is_switched_off(three: Llama) -> None:
+    shown = three("doctor", env={"LLAMA_CORE_PLUGINS_DISABLE": "quiet"}).out
+    assert "transform:" in shown
+    assert "quiet" not in shown.split("transform:")[1]
+
+
+def test_plugins_doctor_finds_a_schema_that_is_not_one(llama: Llama) -> None:
+    provides = [
+        {"kind": "transform", "name": "odd", "api": 1, "options": {"p": {"type": "nummer"}}}
+    ]
+    llama.site.add("odd", {"provides": provides}, {"llama_plugin_odd/__init__.py": TRANSFORM})
+    done = llama("plugins", "doctor", "odd")
+    assert done.code == 1
+    assert "declares a schema for transform 'odd' that is not one: p" in done.out
+
+
+def test_a_lock_file_that_cannot_be_written_is_said(llama: Llama) -> None:
+    done = llama("plugins", "lock", env={"LLAMA_CORE_LOCK_FILE": "/nonexistent/llama.lock"})
+    assert done.code == 1
+    assert "cannot write the lock file /nonexistent/llama.lock" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_completion_offers_the_names_of_plugins(three: Llama) -> None:
+    words = {"COMP_WORDS": "llama plugins info sh", "COMP_CWORD": "3"}
+    assert "plain,shaky" in three(env={"_LLAMA_COMPLETE": "bash_complete", **words}).out

@@ -10,7 +10,7 @@ import pytest
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.engine.processors import Processors, Use
-from llama_core.errors import LlamaError, MissingCapability, PluginFault, StrictError
+from llama_core.errors import LlamaError, MissingCapability, OptionsError, PluginFault, StrictError
 from llama_core.hookspecs import hookimpl
 from llama_core.plugins import Config, Plugins
 
@@ -144,6 +144,11 @@ def test_a_missing_processor_is_left_out_aloud(caplog: pytest.LogCaptureFixture)
 def test_a_missing_required_processor_refuses_the_request() -> None:
     with pytest.raises(MissingCapability, match="postprocessor 'upr'"):
         Processors(plugins(), [], [Use("upr", required=True)])
+
+
+def test_wrong_options_refuse_the_request_whatever_the_mark() -> None:
+    with pytest.raises(OptionsError, match="takes no options"):
+        Processors(plugins(), [], [Use("upper", {"louder": True})])
 
 
 def test_strict_mode_leaves_nothing_out() -> None:

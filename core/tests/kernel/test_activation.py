@@ -439,7 +439,7 @@ class TestRegister:
             plugins.register(Own("x"), OWN)
             assert plugins.create("transform", "own/mine").made.label == "x"
             assert plugins.resolve("transform", "mine").plugin.name == "a"
-        assert "of plugin 'a' is used; 'own' provide the same name" in said[0]
+        assert "of plugin 'a' is used; the name is also provided by 'own'" in said[0]
 
     def test_listeners_of_a_replaced_one_hear_no_more(self, site: Site) -> None:
         heard: list[str] = []

@@ -134,7 +134,10 @@ class TestBroken:
             assert error.code == "capability_missing"
             assert str(error) == (
                 "No usable plugin provides transform 'minp'. Did you mean 'min-p'? `llama plugins "
-                "list` shows what is here, `pip install llama-plugin-minp` may add it."
+                "list` shows what is here."
+            )
+            assert "A plugin may add it: pip install llama-plugin-sing." in str(
+                refusal(plugins, "sing")
             )
 
     def test_an_unknown_kind_has_near_misses(self, site: Site) -> None:
@@ -165,7 +168,7 @@ class TestFits:
         assert isinstance(error, IncompatiblePlugin)
         assert str(error) == (
             "plugin 'new' provides transform 'new' at contract version 2, and llama-core 0.1.0 "
-            "serves 1. Upgrade the core: pip install -U llama-core"
+            "serves 1. Upgrade llama-core; if the plugin is yours, write it for version 1."
         )
 
     def test_what_it_provides_at_a_served_version_stays(self, site: Site, install: Install) -> None:
@@ -250,7 +253,8 @@ class TestPolicy:
             assert plugins.create("transform", "a")
             assert plugins.create("sampler", "greedy")  # the builtins need no leave
             assert str(refusal(plugins, "b")) == (
-                "plugin 'b' is not on the allow-list (llama.toml). llama plugins enable b"
+                "plugin 'b' is not on the allow-list (llama.toml). Add it to [plugins] allow "
+                "in llama.toml."
             )
 
     def test_an_empty_allow_list_allows_none(self, site: Site, install: Install) -> None:
@@ -307,8 +311,8 @@ class TestConflicts:
             for _ in range(3):
                 assert plugins.create("sampler", "greedy")(None, None, None) == "mine"
         assert said == [
-            "sampler 'greedy' of plugin 'mine' is used; 'builtin' provide the same name. Choose "
-            'with [plugins.prefer] "sampler.greedy" = "NAME" in llama.toml.'
+            "sampler 'greedy' of plugin 'mine' is used; the name is also provided by 'builtin'. "
+            'Choose with [plugins.prefer] "sampler.greedy" = "NAME" in llama.toml.'
         ]
 
     def test_between_installed_plugins_the_first_by_name_is_used(
@@ -318,7 +322,10 @@ class TestConflicts:
             install(name, capability={"name": "halve"})
         with site.plugins() as plugins:
             assert plugins.resolve("transform", "halve").plugin.name == "a"
-        assert "transform 'halve' of plugin 'a' is used; 'b', 'c' provide" in said[0]
+        assert (
+            "transform 'halve' of plugin 'a' is used; the name is also provided by 'b', 'c'"
+            in said[0]
+        )
 
     def test_the_preferred_plugin_is_used_without_a_word(
         self, site: Site, install: Install, said: list[str]
@@ -367,7 +374,8 @@ class TestConflicts:
             error = refusal(plugins, "halve")
             assert isinstance(error, CapabilityConflict)
             assert str(error) == (
-                "strict mode: transform 'halve' of plugin 'a' is used; 'b' provide the same name. "
+                "strict mode: transform 'halve' of plugin 'a' is used; the name is also provided "
+                "by 'b'. "
                 'Choose with [plugins.prefer] "transform.halve" = "NAME" in llama.toml.'
             )
 
@@ -380,8 +388,8 @@ class TestConflicts:
             assert plugins.resolve("sampler", "greedy").plugin.name == "builtin"
         assert said == [
             "sampler 'greedy' of plugin 'builtin' is used instead: plugin 'mine' provides sampler "
-            "'greedy' at contract version 2, and llama-core 0.1.0 serves 1. Upgrade the core: pip "
-            "install -U llama-core"
+            "'greedy' at contract version 2, and llama-core 0.1.0 serves 1. Upgrade llama-core; if the "
+            "plugin is yours, write it for version 1."
         ]
         with site.plugins(strict=True) as plugins, pytest.raises(StrictError, match="forbids"):
             plugins.resolve("sampler", "greedy")

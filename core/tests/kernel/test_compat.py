@@ -111,7 +111,7 @@ class TestVersionTwo:
             plugins.create("transform", "newer")
         assert str(caught.value) == (
             "plugin 'newer' provides transform 'newer' at contract version 3, and llama-core 0.1.0 "
-            "serves 1 to 2. Upgrade the core: pip install -U llama-core"
+            "serves 1 to 2. Upgrade llama-core; if the plugin is yours, write it for version 2."
         )
 
     def test_a_version_no_longer_served_is_refused_with_the_upgrade_line(

@@ -140,8 +140,7 @@ class TestMistakes:
         [
             (
                 "[core]\nstrct = true",
-                "there is no setting 'core.strct'. Did you mean 'core.strict'? `llama doctor` "
-                "lists them.",
+                "there is no setting 'core.strct'. Did you mean 'core.strict'? There are core.strict",
             ),
             ("[core]\n'\\u001b[2J' = 1".replace("'", '"'), "there is no setting 'core.\\x1b[2J'"),
             ("core = 3", "[core] must be a table, not 3"),
@@ -150,7 +149,10 @@ class TestMistakes:
             ("[[core]]", "[core] must be a table, not [{}]"),
             ("[plugin]\nallow = []", "there is no section [plugin]; did you mean [plugins]?"),
             ("[Core]\nstrict = true", "there is no section [Core]; did you mean [core]?"),
-            ("[core]\nstrict = 1", "core.strict must be true or false, not 1. Make every"),
+            (
+                "[core]\nstrict = 1",
+                "core.strict must be true or false, not 1. As in: strict = true",
+            ),
             ("[core]\nstrict = 'yes'", "core.strict must be true or false, not 'yes'"),
             ("[core]\nmax-faults = true", "core.max-faults must be a whole number, not True"),
             ("[core]\nmax-faults = 1.5", "core.max-faults must be a whole number, not 1.5"),

@@ -422,7 +422,7 @@ class TestListeners:
             plugins.events.subscribe(type(event), after.append, plugin="comes later")
             with ends(gate.set):
                 plugins.emit(event)
-                assert wait_for(lambda: len(said) > 1)
+                assert wait_for(lambda: any("is quarantined" in line for line in said))
                 began = time.monotonic()
                 for _ in range(100):
                     plugins.emit(event)
@@ -430,8 +430,9 @@ class TestListeners:
                 assert_neighbour_works(plugins)
                 assert plugins.events.flush()
                 assert [one for one in after if one is event] == [event] * 101
-        assert f"plugin 'broken' has been in {hook} for over 0.02 s" in said[0]
-        assert "plugin 'broken' is quarantined: it did not return within 0.02 s" in said[1]
+        # Where the machine is slow, the import is reported too.
+        assert any(f"plugin 'broken' has been in {hook} for over 0.02 s" in line for line in said)
+        assert "plugin 'broken' is quarantined: it did not return within 0.02 s" in said[-1]
 
     @pytest.mark.parametrize("body", ["event.time = 0", "object.__delattr__(event, 'nothing')"])
     @pytest.mark.parametrize("hook", LISTENERS)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llama_core.discovery import Found
     from llama_core.plugins import Plugins
 
+log = logging.getLogger("llama_core")
+
 # name -> (module, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": ("completion", "Print the completion script of a shell."),
@@ -60,19 +62,31 @@ class Session:
         return Plugins(self.found, self.config)
 
     def commands(self) -> dict[str, str]:
-        """The commands of plugins, read off their manifests unvalidated; the run validates."""
-        config = self.config
-        named: dict[str, str] = {}
+        """The commands of plugins that are on: name to summary."""
+        return {name: summary for name, (summary, _, on) in self._offered.items() if on}
+
+    def switched_off(self, command: str) -> str | None:
+        """The plugin that would lend a command if it were on."""
+        _, plugin, on = self._offered.get(command, ("", "", True))
+        return None if on else plugin
+
+    @cached_property
+    def _offered(self) -> dict[str, tuple[str, str, bool]]:
+        """Read off the manifests unvalidated; running a command validates its plugin's."""
+        try:
+            config = self.config
+        except LlamaError as error:  # help must not depend on the settings being right
+            log.warning("the commands of plugins are not shown: %s", error)
+            return {}
+        named: dict[str, tuple[str, str, bool]] = {}
         for one in self.found:
-            off = not config.plugins or one.name in config.disable
-            off = off or (config.allow is not None and one.name not in config.allow)
+            on = config.plugins and one.name not in config.disable
+            on = on and (config.allow is None or one.name in config.allow)
             provides = (one.table or {}).get("provides", [])
-            if one.error or (off and one.name != "builtin") or not isinstance(provides, list):
-                continue
-            for entry in provides:
+            for entry in provides if isinstance(provides, list) and not one.error else ():
                 if isinstance(entry, dict) and entry.get("kind") == "command":
-                    summary = entry.get("summary") or f"From plugin {one.name}."
-                    named.setdefault(str(entry.get("name")), str(summary))
+                    summary = str(entry.get("summary") or f"From plugin {one.name}.")
+                    named.setdefault(str(entry.get("name")), (summary, one.name, on))
         return named
 
 
@@ -101,15 +115,13 @@ class LlamaGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
-            known = self.list_commands(ctx)
-            raise click.UsageError(
-                sentence(
-                    f"there is no command {name!r}",
-                    did_you_mean(name, known),
-                    f"A plugin may provide it: pip install llama-plugin-{name}",
-                ),
-                ctx,
-            )
+            owner = _session(ctx).switched_off(name)
+            near = did_you_mean(name, self.list_commands(ctx))
+            if owner is not None:
+                hint = f"plugin '{owner}' has it and is switched off"
+            else:
+                hint = near or f"a plugin may provide it: pip install llama-plugin-{name}"
+            raise click.UsageError(sentence(f"there is no command {name!r}", hint), ctx)
         return name, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -157,6 +169,9 @@ def run(argv: list[str]) -> int:
     except LlamaError as error:
         return _say(error.to_dict(), str(error), argv, 1)
     except click.UsageError as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+            return 2
         usage = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         return _say(
             {"code": "usage", "message": error.format_message()},
@@ -177,7 +192,7 @@ def run(argv: list[str]) -> int:
 
 
 def _say(facts: Mapping[str, Any], line: str, argv: list[str], code: int) -> int:
-    click.echo(f"llama: error: {line}", err=True)
+    click.echo(f"llama: error: {' '.join(line.split())}", err=True)
     if "--json" in argv:
         click.echo(json.dumps({"error": facts}))
     return code

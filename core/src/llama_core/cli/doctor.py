@@ -16,7 +16,7 @@ from llama_core.choice import choose_backend, devices_of
 from llama_core.cli.app import Session
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session, summary
-from llama_core.config import SETTINGS
+from llama_core.config import SETTINGS, Config
 from llama_core.contracts import KINDS
 from llama_core.errors import LlamaError
 from llama_core.plugins import Plugins
@@ -33,6 +33,7 @@ def command(session: Session, as_json: bool) -> None:
 
 def report(session: Session) -> dict[str, Any]:
     """Everything `llama doctor` knows, as one object."""
+    problem = _settings_problem(session)
     plugins = session.plugins
     backends = _backends(plugins)
     return {
@@ -51,6 +52,7 @@ def report(session: Session) -> dict[str, Any]:
         "settings": {
             "files": [str(file) for file in session.config.files],
             "set": dict(session.config.origin),
+            "problem": problem,
             "known": {setting.key: setting.help for setting in SETTINGS},
         },
         "backends": backends,
@@ -60,6 +62,16 @@ def report(session: Session) -> dict[str, Any]:
         "plugins": [summary(one) for one in plugins],
         "notes": list(plugins.announcements.counts),
     }
+
+
+def _settings_problem(session: Session) -> str | None:
+    """What is wrong with the settings. The rest is then reported under the defaults."""
+    try:
+        assert session.config
+    except LlamaError as error:
+        session.config = Config()
+        return str(error)
+    return None
 
 
 def _cores() -> int:
@@ -119,6 +131,10 @@ def _lines(facts: dict[str, Any]) -> Iterable[str]:
     yield f"{machine['system']} {machine['arch']}, {machine['cores']} cores{size}"
     for file in facts["settings"]["files"]:
         yield f"settings from {file}"
+    for key, origin in facts["settings"]["set"].items():
+        yield f"  {key} is set by {origin}"
+    if facts["settings"]["problem"]:
+        yield f"settings not used: {facts['settings']['problem']}"
     yield ""
     for one in facts["plugins"]:
         yield f"plugin {one['name']} {one['version']}: {one['state']}"
@@ -131,8 +147,10 @@ def _lines(facts: dict[str, Any]) -> Iterable[str]:
     chosen = facts["backend"]
     yield f"backend to be used: {chosen['name'] or 'none'} ({chosen['reason']})"
     for kind, names in facts["choices"].items():
-        if names and kind != "backend":
-            yield f"{kind}: " + ", ".join(
-                name if row["plugin"] in (None, "builtin") else f"{name} ({row['plugin']})"
-                for name, row in names.items()
-            )
+        offers = [
+            name if row["plugin"] == "builtin" else f"{name} ({row['plugin']})"
+            for name, row in names.items()
+            if row["plugin"] is not None
+        ]
+        if offers and kind != "backend":
+            yield f"{kind}: {', '.join(offers)}"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from llama_core import lock
+from llama_core import lock, options
 from llama_core.catalogue import Plugin, State
 from llama_core.cli.app import Session
 from llama_core.cli.output import emit, json_option, table
+from llama_core.config import project_config_file
 from llama_core.discovery import BUILTIN
 from llama_core.errors import LlamaError
+
+MOST_NAMES = 4  # of a kind in one row of the list; `info` shows them all
+
+
+def plugin_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    names = [one.name for one in ctx.ensure_object(Session).found]
+    return sorted(name for name in names if name.startswith(incomplete))
+
 
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
@@ -43,7 +54,7 @@ def list_(session: Session, as_json: bool) -> None:
 
 
 @command.command("info", epilog="Example: llama plugins info builtin")
-@click.argument("name")
+@click.argument("name", shell_complete=plugin_names)
 @json_option
 @pass_session
 def info(session: Session, name: str, as_json: bool) -> None:
@@ -63,14 +74,18 @@ def info(session: Session, name: str, as_json: bool) -> None:
         for each in facts["provides"]:
             state = each["reason"] or each["summary"] or ""
             yield f"  {each['kind']} {each['name']} (contract {each['api']})  {state}".rstrip()
+            for option, about in (each["takes"] or {}).items():
+                yield f"    option {option}: {about}"
         for need in facts["requires"]:
             yield f"  requires {need}"
+        if facts["listens"]:
+            yield f"  listens to {', '.join(facts['listens'])}"
 
     emit(facts, as_json, lines)
 
 
 @command.command("doctor", epilog="Example: llama plugins doctor")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=plugin_names)
 @json_option
 @pass_session
 @click.pass_context
@@ -79,24 +94,19 @@ def doctor(ctx: click.Context, session: Session, names: tuple[str, ...], as_json
     plugins = session.plugins
     results = []
     for plugin in [plugins[name] for name in names] or list(plugins):
-        try:
-            if plugin.state is not State.DISABLED or names:
-                plugins.activate(plugin.name)
-        except LlamaError:
-            pass  # its reason is what is reported
-        results.append(summary(plugin))
-    broken = [one for one in results if one["state"] in (State.REFUSED, State.QUARANTINED)]
+        results.append(_examine(session, plugin, asked=bool(names)))
+    broken = [one for one in results if one["problem"]]
     emit(
         {"plugins": results, "notes": list(plugins.announcements.counts)},
         as_json,
-        lambda: (f"{one['name']}: {one['reason'] or one['state']}" for one in results),
+        lambda: (f"{one['name']}: {one['problem'] or one['state']}" for one in results),
     )
     ctx.exit(1 if broken else 0)
 
 
 @command.command("enable", epilog="Example: llama plugins enable cpu")
-@click.argument("name")
-@click.option("--project", is_flag=True, help="Write ./llama.toml, not the user's settings.")
+@click.argument("name", shell_complete=plugin_names)
+@click.option("--project", is_flag=True, help="Write the project's llama.toml.")
 @json_option
 @pass_session
 def enable(session: Session, name: str, project: bool, as_json: bool) -> None:
@@ -105,8 +115,8 @@ def enable(session: Session, name: str, project: bool, as_json: bool) -> None:
 
 
 @command.command("disable", epilog="Example: llama plugins disable cpu")
-@click.argument("name")
-@click.option("--project", is_flag=True, help="Write ./llama.toml, not the user's settings.")
+@click.argument("name", shell_complete=plugin_names)
+@click.option("--project", is_flag=True, help="Write the project's llama.toml.")
 @json_option
 @pass_session
 def disable(session: Session, name: str, project: bool, as_json: bool) -> None:
@@ -132,6 +142,19 @@ def lock_(session: Session, as_json: bool) -> None:
         as_json,
         lambda: [f"{config.lock_file}: {len(entries)} locked", *(f"  {n}" for n in entries)],
     )
+
+
+def _examine(session: Session, plugin: Plugin, *, asked: bool) -> dict[str, Any]:
+    """Activate a plugin and check the schemas of its options; what is wrong is its `problem`."""
+    problem: str | None = None
+    try:
+        if plugin.state is not State.DISABLED or asked:
+            session.plugins.activate(plugin.name)
+            for each in _manifest_provides(plugin):
+                options.check(each, plugin=plugin.found)
+    except LlamaError as error:
+        problem = str(plugin.reason or error)
+    return {**summary(plugin), "problem": problem}
 
 
 def summary(plugin: Plugin) -> dict[str, Any]:
@@ -166,6 +189,7 @@ def details(session: Session, plugin: Plugin) -> dict[str, Any]:
             {
                 **each.model_dump(mode="json"),
                 "reason": str(why) if (why := unfit[each.kind, each.name]) else None,
+                "takes": _takes(each, plugin),
             }
             for each in _manifest_provides(plugin)
         ],
@@ -176,11 +200,32 @@ def _manifest_provides(plugin: Plugin) -> Iterable[Any]:
     return plugin.manifest.provides if plugin.manifest else ()
 
 
+def _takes(provides: Any, plugin: Plugin) -> dict[str, str] | None:
+    """The options of a capability, each with its schema in a few words."""
+    try:
+        declared = options.schema(provides, plugin=plugin.found)
+    except LlamaError as error:
+        return {"?": str(error)}
+    if declared is None:
+        return None
+    required = declared.get("required", ())
+    return {
+        name: json.dumps(about) + (" (required)" if name in required else "")
+        for name, about in declared.get("properties", {}).items()
+    }
+
+
 def _provides(plugin: Plugin) -> str:
     kinds: dict[str, list[str]] = {}
     for each in _manifest_provides(plugin):
         kinds.setdefault(each.kind, []).append(each.name)
-    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items())
+    parts = [
+        f"{kind} {', '.join(names) if len(names) <= MOST_NAMES else f'({len(names)})'}"
+        for kind, names in kinds.items()
+    ]
+    if plugin.manifest and plugin.manifest.listens:
+        parts.append(f"listens to {', '.join(plugin.manifest.listens)}")
+    return "; ".join(parts)
 
 
 def _switch(session: Session, name: str, *, on: bool, project: bool, as_json: bool) -> None:
@@ -189,7 +234,9 @@ def _switch(session: Session, name: str, *, on: bool, project: bool, as_json: bo
     plugin = session.plugins[name]
     if plugin.name == BUILTIN:
         raise LlamaError("the builtin capabilities are part of the core and cannot be switched")
-    file = switch_plugin(session.config, name, on=on, project=Path.cwd() if project else None)
+    nearest = project_config_file()
+    folder = nearest.parent if nearest else Path.cwd()
+    file = switch_plugin(session.config, name, on=on, project=folder if project else None)
     word = "enabled" if on else "disabled"
     emit(
         {"plugin": name, "enabled": on, "file": str(file)},

@@ -30,15 +30,18 @@ def switch_plugin(config: Config, name: str, *, on: bool, project: Path | None) 
 
 
 def _check_not_overruled(config: Config, name: str, *, on: bool, file: Path) -> None:
-    for key, blocks in (
-        ("plugins.disable", on and name in config.disable),
-        ("plugins.allow", on and config.allow is not None and name not in config.allow),
+    allowed = config.allow is None or name in config.allow
+    for key, where, blocks in (
+        ("plugins.disable", f"plugins.disable.{name}", on and name in config.disable),
+        ("plugins.allow", "plugins.allow", on and not allowed),
     ):
-        origin: Any = config.origin.get(key)
+        origin: Any = config.origin.get(where)
         if blocks and origin not in (None, str(file)):
+            place = "the environment" if origin == "environment" else origin
             raise ConfigError(
-                f"'{name}' is kept out by {key} in the {origin}, which overrules {file}",
-                remedy="Change it there.",
+                f"'{name}' is kept out by {key} in {place}, which {file} does not overrule",
+                remedy="Change it there"
+                + ("." if origin == "environment" else ", or try --project."),
             )
 
 

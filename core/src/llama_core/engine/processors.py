@@ -17,7 +17,7 @@ from llama_core.contracts.postprocessor import Piece, Postprocessor
 from llama_core.contracts.preprocessor import SPEC as PRE
 from llama_core.contracts.preprocessor import Preprocessor, Prompt
 from llama_core.contracts.spec import Spec
-from llama_core.errors import LlamaError
+from llama_core.errors import LlamaError, OptionsError
 from llama_core.plugins import Plugins
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ class Processors:
             try:
                 value = self._plugins.create(spec, use.name, use.options)
             except LlamaError as error:
-                if use.required:
-                    raise
+                if use.required or isinstance(error, OptionsError):
+                    raise  # wrong options are the request's own mistake
                 what = f"{spec.kind} '{use.name}' is left out: {error.message}"
                 self._plugins.announcements.fallback(what, remedy=error.remedy)
                 continue
