@@ -388,8 +388,8 @@ class TestConflicts:
             assert plugins.resolve("sampler", "greedy").plugin.name == "builtin"
         assert said == [
             "sampler 'greedy' of plugin 'builtin' is used instead: plugin 'mine' provides sampler "
-            "'greedy' at contract version 2, and llama-core 0.1.0 serves 1. Upgrade llama-core; if the "
-            "plugin is yours, write it for version 1."
+            "'greedy' at contract version 2, and llama-core 0.1.0 serves 1. Upgrade llama-core; if "
+            "the plugin is yours, write it for version 1."
         ]
         with site.plugins(strict=True) as plugins, pytest.raises(StrictError, match="forbids"):
             plugins.resolve("sampler", "greedy")

@@ -140,7 +140,7 @@ class TestMistakes:
         [
             (
                 "[core]\nstrct = true",
-                "there is no setting 'core.strct'. Did you mean 'core.strict'? There are core.strict",
+                "there is no setting 'core.strct'. Did you mean 'core.strict'? There are core.",
             ),
             ("[core]\n'\\u001b[2J' = 1".replace("'", '"'), "there is no setting 'core.\\x1b[2J'"),
             ("core = 3", "[core] must be a table, not 3"),

@@ -1,0 +1,238 @@
+/* Packing of matrices into panels of 16 rows, and reading single rows back.
+ *
+ * Legend: N rows, K columns, G groups of columns under one scale.
+ */
+#include "matrix.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool.h"
+
+typedef struct packing {
+    const llama_weight_source *source;
+    matrix *to;
+    atomic_int nan, bad_code;
+} packing;
+
+static float from_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, size = h & 0x7fffu, u;
+    float small = (float)size * 5.9604644775390625e-8f, value;
+    u = (size << 13) + (size >= 0x7c00u ? 0x70000000u : 0x38000000u);
+    if (size < 0x400u) memcpy(&u, &small, 4);
+    u |= sign;
+    memcpy(&value, &u, 4);
+    return value;
+}
+
+static float from_bf16(uint16_t b) {
+    uint32_t u = (uint32_t)b << 16;
+    float value;
+    memcpy(&value, &u, 4);
+    return value;
+}
+
+/* The 16 bits that mean exactly x, or -1. */
+static int32_t exact_f16(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    uint32_t sign = u >> 16 & 0x8000u, size = u & 0x7fffffffu, half;
+    if (size >= 0x47800000u) return -1;
+    if (size >= 0x38800000u)
+        half = (size - 0x38000000u) >> 13;
+    else
+        half = (uint32_t)(fabsf(x) * 16777216.0f);
+    half |= sign;
+    return from_f16((uint16_t)half) == x ? (int32_t)half : -1;
+}
+
+static int is_nan16(uint16_t x, int32_t kind) {
+    return (x & 0x7fffu) > (kind == LLAMA_W_F16 ? 0x7c00u : 0x7f80u);
+}
+
+static void pack_dense(packing *p, int32_t panel) {
+    const llama_weight_source *s = p->source;
+    const size_t K = (size_t)s->cols;
+    const int wide = s->kind == LLAMA_W_F32;
+    uint8_t *to = p->to->data + (size_t)panel * p->to->panel_bytes;
+    for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
+        size_t row = (size_t)(panel * PANEL + i) * K;
+        for (size_t k = 0; k < K; k++) {
+            if (wide) {
+                float x = ((const float *)s->data)[row + k];
+                if (x != x) atomic_store(&p->nan, 1);
+                ((float *)to)[k * PANEL + (size_t)i] = x;
+            } else {
+                uint16_t x = ((const uint16_t *)s->data)[row + k];
+                if (is_nan16(x, s->kind)) atomic_store(&p->nan, 1);
+                ((uint16_t *)to)[k * PANEL + (size_t)i] = x;
+            }
+        }
+    }
+}
+
+static void pack_codes(packing *p, int32_t panel) {
+    const llama_weight_source *s = p->source;
+    const matrix *m = p->to;
+    uint8_t *to = p->to->data + (size_t)panel * m->panel_bytes;
+    const int32_t shift = s->kind == LLAMA_W_AFFINE && m->kind == M_CODES8 ? 128 : 0;
+    const int32_t most = (1 << s->bits) - 1;
+    for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
+        const uint8_t *from = (const uint8_t *)s->data + (size_t)(panel * PANEL + i) * (size_t)s->cols;
+        for (int32_t k = 0; k < s->cols; k++) {
+            int32_t code = from[k];
+            if (code > most) atomic_store(&p->bad_code, 1);
+            if (m->kind == M_CODES8) {
+                to[(size_t)(k / 4) * 64 + (size_t)i * 4 + (size_t)(k % 4)] = (uint8_t)(code - shift);
+                continue;
+            }
+            uint8_t *at = to + (size_t)(k / 8) * 64 + (size_t)i * 4 + (size_t)(k % 4);
+            *at |= (uint8_t)((code & 15) << (k % 8 < 4 ? 0 : 4));
+        }
+    }
+}
+
+static void pack_small(packing *p, int32_t panel, const float *from, void *to) {
+    const llama_weight_source *s = p->source;
+    const matrix *m = p->to;
+    for (int32_t g = 0; g < m->groups; g++)
+        for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
+            float x = from[(size_t)(panel * PANEL + i) * (size_t)m->groups + (size_t)g];
+            size_t at = ((size_t)panel * (size_t)m->groups + (size_t)g) * PANEL + (size_t)i;
+            if (x != x) atomic_store(&p->nan, 1);
+            if (m->wide)
+                ((float *)to)[at] = x;
+            else
+                ((uint16_t *)to)[at] = (uint16_t)exact_f16(x);
+        }
+}
+
+static void pack_panel(void *context, int32_t panel, int32_t thread) {
+    packing *p = context;
+    (void)thread;
+    if (p->source->kind < LLAMA_W_AFFINE) {
+        pack_dense(p, panel);
+        return;
+    }
+    pack_codes(p, panel);
+    pack_small(p, panel, p->source->scales, p->to->scales);
+    if (p->source->minimums) pack_small(p, panel, p->source->minimums, p->to->minimums);
+}
+
+static int fits_f16(const float *x, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (exact_f16(x[i]) < 0) return 0;
+    return 1;
+}
+
+static const char *fault(const llama_weight_source *s) {
+    if (!s->data || s->rows < 1 || s->cols < 1) return "a matrix needs rows, columns and data";
+    if (s->kind < LLAMA_W_F32 || s->kind > LLAMA_W_TABLE) return "the kind of a matrix is unknown";
+    if (s->kind < LLAMA_W_AFFINE) return NULL;
+    if (!s->scales) return "codes need scales";
+    if (s->group < 1 || (s->group % 8 && s->group < s->cols))
+        return "a group must be a multiple of 8 columns, or the whole row";
+    if (s->kind == LLAMA_W_TABLE)
+        return !s->table || s->bits != 4 || s->minimums ? "a table has 16 numbers and no minimums" : NULL;
+    if (s->bits < 1 || s->bits > 8) return "codes have 1 to 8 bits";
+    return s->zero < 0 || s->zero > 255 ? "the zero of a code must lie in 0 to 255" : NULL;
+}
+
+static void lay_out(const llama_weight_source *s, matrix *m) {
+    m->rows = s->rows;
+    m->cols = s->cols;
+    m->panels = (s->rows + PANEL - 1) / PANEL;
+    m->padded = (s->cols + 7) / 8 * 8;
+    const size_t width = s->kind == LLAMA_W_F32 ? 4 : 2;
+    if (s->kind < LLAMA_W_AFFINE) {
+        m->kind = s->kind == LLAMA_W_F32 ? M_F32 : s->kind == LLAMA_W_F16 ? M_F16 : M_BF16;
+        m->panel_bytes = (size_t)s->cols * PANEL * width;
+        return;
+    }
+    const int small = s->bits <= 4;
+    m->kind = s->kind == LLAMA_W_TABLE ? M_TABLE4 : small ? M_CODES4 : M_CODES8;
+    m->panel_bytes = (size_t)m->padded * PANEL / (small ? 2 : 1);
+    m->group = s->group >= s->cols ? m->padded : s->group;
+    m->groups = (m->padded + m->group - 1) / m->group;
+    m->zero = s->kind == LLAMA_W_TABLE ? 0 : s->zero - (small ? 0 : 128);
+    if (s->kind == LLAMA_W_TABLE) memcpy(m->table, s->table, sizeof m->table);
+    const size_t count = (size_t)s->rows * (size_t)m->groups;
+    m->wide = !fits_f16(s->scales, count) || (s->minimums && !fits_f16(s->minimums, count));
+}
+
+/* Zeroed, aligned to a cache line, and with a margin that prefetching may touch. */
+static void *room(size_t bytes) {
+    void *p = NULL;
+    bytes = (bytes + 127) / 64 * 64;
+    if (posix_memalign(&p, 64, bytes)) return NULL;
+    return memset(p, 0, bytes);
+}
+
+int32_t matrix_pack(llama_pool *pool, const llama_weight_source *source, matrix *out,
+                    const char **why) {
+    *why = fault(source);
+    if (*why) return LLAMA_ARGUMENT;
+    *out = (matrix){0};
+    lay_out(source, out);
+    const size_t small = (size_t)out->panels * (size_t)out->groups * PANEL * (out->wide ? 4 : 2);
+    out->data = room((size_t)out->panels * out->panel_bytes);
+    if (out->groups) out->scales = room(small);
+    if (source->kind >= LLAMA_W_AFFINE && source->minimums) out->minimums = room(small);
+    if (!out->data || (out->groups && !out->scales) ||
+        (source->kind >= LLAMA_W_AFFINE && source->minimums && !out->minimums)) {
+        matrix_free(out);
+        return LLAMA_MEMORY;
+    }
+    packing p = {.source = source, .to = out};
+    pool_run(pool, pack_panel, &p, out->panels);
+    if (p.nan) *why = "a number in it is not a number (NaN)";
+    if (p.bad_code) *why = "a code has more bits than it should";
+    if (*why) matrix_free(out);
+    return p.nan ? LLAMA_NAN : p.bad_code ? LLAMA_ARGUMENT : LLAMA_OK;
+}
+
+void matrix_free(matrix *m) {
+    free(m->data);
+    free(m->scales);
+    free(m->minimums);
+    *m = (matrix){0};
+}
+
+static float small_at(const matrix *m, const void *from, size_t at) {
+    return m->wide ? ((const float *)from)[at] : from_f16(((const uint16_t *)from)[at]);
+}
+
+static int32_t code_at(const matrix *m, const uint8_t *panel, int32_t i, int32_t k) {
+    if (m->kind == M_CODES8) return (int8_t)panel[(size_t)(k / 4) * 64 + (size_t)(i * 4 + k % 4)];
+    uint8_t both = panel[(size_t)(k / 8) * 64 + (size_t)(i * 4 + k % 4)];
+    return k % 8 < 4 ? both & 15 : both >> 4;
+}
+
+void matrix_row(const matrix *m, int32_t row, float *out) {
+    const int32_t panel = row / PANEL, i = row % PANEL;
+    const uint8_t *from = m->data + (size_t)panel * m->panel_bytes;
+    for (int32_t k = 0; k < m->cols; k++) {
+        const size_t dense = (size_t)k * PANEL + (size_t)i;
+        if (m->kind == M_F32) {
+            out[k] = ((const float *)from)[dense];
+        } else if (m->kind == M_F16) {
+            out[k] = from_f16(((const uint16_t *)from)[dense]);
+        } else if (m->kind == M_BF16) {
+            out[k] = from_bf16(((const uint16_t *)from)[dense]);
+        } else {
+            size_t g = (size_t)panel * (size_t)m->groups + (size_t)(k / m->group);
+            size_t at = g * PANEL + (size_t)i;
+            int32_t code = code_at(m, from, i, k);
+            float x = m->kind == M_TABLE4 ? m->table[code] : (float)(code - m->zero);
+            x *= small_at(m, m->scales, at);
+            out[k] = m->minimums ? x + small_at(m, m->minimums, at) : x;
+        }
+    }
+}
+
+int64_t matrix_bytes(const matrix *m) {
+    const size_t small = (size_t)m->panels * (size_t)m->groups * PANEL * (m->wide ? 4 : 2);
+    return (int64_t)((size_t)m->panels * m->panel_bytes + (m->minimums ? 2 : 1) * small);
+}

@@ -1,0 +1,1 @@
+"""The CPU backend: native kernels, one compiled program per model."""

@@ -1,0 +1,92 @@
+"""Tensors as the native library takes them: dense numbers, or codes with scales.
+
+Knows encodings and the library's `llama_weight_source`; knows nothing of graphs. What has no native
+form is decoded to 32-bit floats, and the caller says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.model.encodings.affine import Affine
+from llama_core.model.weights import Tensor
+
+DENSE = {"f32": ("LLAMA_W_F32", np.float32), "f16": ("LLAMA_W_F16", np.float16),
+         "bf16": ("LLAMA_W_BF16", np.uint16)}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A matrix ready to be handed over. `widened` names an encoding that had to be decoded."""
+
+    fields: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    order: NDArray[np.int32] | None = None
+    widened: str | None = None
+    kept: list[Any] = field(default_factory=list)  # what the struct's pointers show
+
+
+def source(tensor: Tensor, *, ordered: bool = True) -> Source:
+    """The native form of a matrix; with `ordered` false, columns stand in their own order."""
+    rows, cols = tensor.shape
+    size = {"rows": rows, "cols": cols}
+    name = tensor.encoding.name
+    if name in DENSE:
+        kind, dtype = DENSE[name]
+        data = np.ascontiguousarray(tensor.parts["data"].reshape(rows, cols), dtype)
+        return Source({"kind": kind, **size}, {"data": data})
+    unpack = getattr(tensor.encoding, "unpack", None)
+    view = unpack(tensor.parts, tensor.shape) if unpack is not None else None
+    if isinstance(view, Affine) and fits(view, cols) and (view.order is None or ordered):
+        return _affine(view, size)
+    data = np.ascontiguousarray(tensor.decode(), np.float32)
+    widened = None if name in ("f64", "f8e4m3", "f8e5m2") else name
+    return Source({"kind": "LLAMA_W_F32", **size}, {"data": data}, widened=widened)
+
+
+def fits(view: Affine, cols: int) -> bool:
+    """Whether its groups are such as the kernels read."""
+    return view.group % 8 == 0 or view.group >= cols
+
+
+def _affine(view: Affine, size: dict[str, int]) -> Source:
+    """scale * (code - zero) + minimum with one zero for all; other zeros go into the minimum."""
+    scales = np.ascontiguousarray(view.effective_scales(), np.float32)
+    minimums = view.effective_minimums()
+    zero = 0 if minimums is not None else int(view.middle)
+    if view.zeros is not None:
+        shift = -scales * view.zeros.astype(np.float32)
+        minimums, zero = (shift if minimums is None else minimums + shift), 0
+    elif view.middle != zero and minimums is None:  # one bit: half a code
+        minimums, zero = scales * np.float32(-view.middle), 0
+    arrays = {"data": np.ascontiguousarray(view.codes, np.uint8), "scales": scales}
+    if minimums is not None:
+        arrays["minimums"] = np.ascontiguousarray(minimums, np.float32)
+    order = None if view.order is None else np.ascontiguousarray(view.order, np.int32)
+    fields = {"kind": "LLAMA_W_AFFINE", **size, "bits": view.bits, "group": view.group,
+              "zero": zero}  # fmt: skip
+    return Source(fields, arrays, order)
+
+
+def dense(array: NDArray[Any]) -> Source:
+    """A matrix of floats."""
+    data = np.ascontiguousarray(array, np.float32)
+    rows, cols = data.shape
+    return Source({"kind": "LLAMA_W_F32", "rows": rows, "cols": cols}, {"data": data})
+
+
+def struct(ffi: Any, lib: Any, one: Source) -> Any:
+    """The C struct; `one` must be kept until the call is over."""
+    out = ffi.new("llama_weight_source *")
+    for name, value in one.fields.items():
+        setattr(out, name, getattr(lib, value) if isinstance(value, str) else value)
+    for name, array in one.arrays.items():
+        kind = "float[]" if name != "data" else "char[]"
+        buffer = ffi.from_buffer(kind, array.view(np.uint8) if name == "data" else array)
+        one.kept.append(buffer)
+        setattr(out, name, buffer)
+    return out

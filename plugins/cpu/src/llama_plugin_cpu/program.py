@@ -1,0 +1,345 @@
+"""The program: a compiled graph with its memory, one native call a step.
+
+Knows batches, sampling chains and adapters, and what of them the library wants as arrays. The
+library checks every batch again, since other languages call it too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.contracts.program import KVGroup, KVLayout
+from llama_core.contracts.step import Batch, DeviceSampling, Output, Plan, Want
+from llama_core.errors import ConfigError, LlamaError
+from llama_core.model import batch as batches
+from llama_core.model import rope
+from llama_core.model.graph import Graph, GraphError
+from llama_core.model.op_backend import Done, ProgramClosed
+from llama_core.model.weights import Weights
+from llama_plugin_cpu import native
+from llama_plugin_cpu.lower import Lowering, unsupported
+
+if TYPE_CHECKING:
+    from llama_plugin_cpu.backend import CpuBackend
+
+KV_TYPES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
+ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
+LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
+_tier_lock = threading.Lock()
+
+
+class CpuProgram:
+    """A graph in native instructions."""
+
+    invariance: Literal["bitwise", "none"] = "bitwise"
+    samples = frozenset(LINKS)
+
+    def __init__(self, backend: CpuBackend, graph: Graph, weights: Weights, plan: Plan) -> None:
+        graph.validate()
+        problems = [f"{n.name}: {why}" for n in graph.nodes if (why := unsupported(n))]
+        problems += graph.weight_problems(weights)
+        if problems:
+            raise GraphError(f"backend 'cpu' cannot run {graph.architecture}", problems)
+        self.graph = graph
+        self.plan = plan
+        self.vocab_size = graph.vocab_size
+        self.kv = layout(graph, plan)
+        self._ffi, self._lib = native.library()
+        self._lock = threading.Lock()
+        self._sampled_T: NDArray[np.int32] = np.zeros(0, np.int32)
+        self._reached = 0  # positions that have their angles
+        self._pool = native.pool(backend.threads)
+        self._handle = self._new(backend.tier)
+        self._lowering = Lowering(self._handle, graph, weights)
+        self._reached = min(ROPE_STEP, graph.context_length)
+        self._lowering.run(lambda table: self._turn(table, 0, self._reached))
+        self._announce(backend)
+
+    def _new(self, tier: str) -> Any:
+        g, plan, ffi, lib = self.graph, self.plan, self._ffi, self._lib
+        limits = ffi.new(
+            "llama_limits *",
+            {
+                "vocab_size": g.vocab_size,
+                "hidden_size": g.hidden_size,
+                "context_length": g.context_length,
+                "max_tokens": plan.max_tokens,
+                "max_sequences": plan.max_sequences,
+                "block_size": plan.block_size,
+                "num_blocks": self.kv.num_blocks,
+                "kv_type": list(KV_TYPES).index(plan.kv_dtype),
+            },
+        )
+        out = ffi.new("llama_program **")
+        with _tier_lock:
+            native.tier()  # where the environment names a tier that does not run, say so
+            try:
+                if tier != "auto":
+                    native.check(lib.llama_tier_use(tier.encode()))
+                native.check(lib.llama_program_new(self._pool.handle, limits, out))
+            finally:
+                lib.llama_tier_use(ffi.NULL)
+        return out[0]
+
+    def _announce(self, backend: CpuBackend) -> None:
+        for encoding, names in self._lowering.widened.items():
+            if backend.announcements is not None:
+                backend.announcements.fallback(
+                    f"backend 'cpu' holds {len(names)} tensors in '{encoding}' as 32-bit floats"
+                )
+
+    def _turn(self, table: int, first: int, last: int) -> None:
+        """Hand over the angles of positions first..last of a table."""
+        theta, rotary_dim, scaling = self._lowering.ropes[table]
+        cos, sin = rope.table(theta, rotary_dim, scaling, np.arange(first, last))
+        cos, sin = (np.ascontiguousarray(x, np.float32) for x in (cos, sin))
+        ffi = self._ffi
+        self._check(
+            self._lib.llama_program_rope(
+                self._handle, table, rotary_dim // 2, last - first,
+                ffi.from_buffer("float[]", cos), ffi.from_buffer("float[]", sin),
+            )
+        )  # fmt: skip
+
+    def _reach(self, position: int) -> None:
+        if position < self._reached or position >= self.graph.context_length:
+            return
+        wanted = (position // ROPE_STEP + 1) * ROPE_STEP
+        last = min(wanted, self.graph.context_length)
+        for table in range(len(self._lowering.ropes)):
+            self._turn(table, self._reached, last)
+        self._reached = last
+
+    # ---- stepping --------------------------------------------------------------------------------
+
+    def submit(self, batch: Batch) -> Done:
+        with self._lock:
+            if self._handle is None:
+                raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+            if not self._lengths_agree(batch):
+                self._refuse(batch)
+            if len(batch.positions_T):
+                self._reach(int(batch.positions_T.max()))
+            try:
+                return Done(self._step(batch))
+            except native.CpuError:
+                self._refuse(batch)  # core's words for what is wrong, and all of it at once
+                raise
+
+    def _lengths_agree(self, batch: Batch) -> bool:
+        """What the library cannot see: it is given pointers, and checks every number behind them."""
+        rows, sequences = len(batch.tokens_T), len(batch.starts_S1) - 1
+        beside = (batch.positions_T, batch.want_T, batch.previous_T, batch.embeddings_TD)
+        per_sequence = (batch.adapters_S, batch.sampling_S, *batch.blocks_G)
+        vectors = batch.embeddings_TD
+        return (
+            sequences >= 0
+            and all(each is None or len(each) == rows for each in beside)
+            and all(each is None or len(each) == sequences for each in per_sequence)
+            and len(batch.blocks_G) == len(self.kv.groups)
+            and (vectors is None or vectors.shape[1:] == (self.graph.hidden_size,))
+        )
+
+    def _refuse(self, batch: Batch) -> None:
+        batches.check(batch, self.vocab_size, self.graph.hidden_size, self.kv, self.plan)
+
+    def _step(self, batch: Batch) -> Output:
+        ffi = self._ffi
+        tokens_T = batch.tokens_T
+        if batch.previous_T is not None:
+            tokens_T = self._continued(tokens_T, batch.previous_T)
+        ids, starts = self._tables(batch)
+        want_T = batch.want_T
+        counts = np.bincount(want_T, minlength=4)
+        kept: list[Any] = []
+
+        def ints(array: Any) -> Any:
+            kept.append(ffi.from_buffer("int32_t[]", np.ascontiguousarray(array, np.int32)))
+            return kept[-1]
+
+        c = ffi.new("llama_batch *")
+        c.num_tokens, c.num_sequences = len(tokens_T), len(batch.starts_S1) - 1
+        c.num_block_ids = len(ids)
+        c.tokens, c.positions = ints(tokens_T), ints(batch.positions_T)
+        c.starts, c.blocks, c.block_starts = ints(batch.starts_S1), ints(ids), ints(starts)
+        c.want = want = ffi.from_buffer("uint8_t[]", np.ascontiguousarray(want_T, np.uint8))
+        if batch.adapters_S is not None:
+            c.adapters = ints(batch.adapters_S)
+        if batch.embeddings_TD is not None:
+            vectors = np.ascontiguousarray(batch.embeddings_TD, np.float32)
+            c.embeddings = vectors_c = ffi.from_buffer("float[]", vectors)
+            kept.append(vectors_c)
+        if counts[Want.TOKEN]:
+            c.chains = self._chains(batch, kept)
+        kept.append(want)
+        logits, hidden, tokens, results = self._results(counts, kept)
+        self._check(self._lib.llama_program_step(self._handle, c, results))
+        self._sampled_T = np.full(len(tokens_T), -1, np.int32)
+        if tokens is not None:
+            self._sampled_T[want_T == Want.TOKEN] = tokens
+        return Output(logits, hidden, tokens)
+
+    def _results(self, counts: Any, kept: list[Any]) -> tuple[Any, Any, Any, Any]:
+        """Arrays for what the rows want, and the struct that shows them."""
+        ffi, has = self._ffi, self.graph.outputs
+        results = ffi.new("llama_results *")
+        logits = hidden = tokens = None
+        if counts[Want.LOGITS] and "logits" in has:
+            logits = np.empty((counts[Want.LOGITS], self.vocab_size), np.float32)
+            results.logits = kept_logits = ffi.from_buffer("float[]", logits)
+            kept.append(kept_logits)
+        if counts[Want.HIDDEN] and "hidden" in has:
+            hidden = np.empty((counts[Want.HIDDEN], self.graph.hidden_size), np.float32)
+            results.hidden = kept_hidden = ffi.from_buffer("float[]", hidden)
+            kept.append(kept_hidden)
+        if counts[Want.TOKEN]:
+            tokens = np.empty(counts[Want.TOKEN], np.int32)
+            results.tokens = kept_tokens = ffi.from_buffer("int32_t[]", tokens)
+            kept.append(kept_tokens)
+        return logits, hidden, tokens, results
+
+    def _tables(self, batch: Batch) -> tuple[Any, Any]:
+        """Block ids one table after another, and where each begins."""
+        tables = [table for group in batch.blocks_G for table in group]
+        starts = np.zeros(len(tables) + 1, np.int32)
+        np.cumsum([len(table) for table in tables], out=starts[1:])
+        flat = [np.asarray(table, np.int32) for table in tables]
+        return (np.concatenate(flat) if flat else np.zeros(1, np.int32)), starts
+
+    def _chains(self, batch: Batch, kept: list[Any]) -> Any:
+        ffi = self._ffi
+        chains = ffi.new("llama_chain[]", max(1, len(batch.starts_S1) - 1))
+        for sequence, given in enumerate(batch.sampling_S or [None] * len(chains)):
+            one = given or DeviceSampling()
+            links = one.chain or (("greedy", 0.0),)
+            if links[-1][0] not in ("greedy", "sample"):
+                links = (*links, ("greedy", 0.0))
+            unknown = [name for name, _ in links if name not in LINKS]
+            if unknown:
+                raise batches.BatchError(
+                    [f"sequence {sequence}: it does not sample by {', '.join(unknown)}"]
+                )
+            names = ffi.new("int32_t[]", [LINKS[name] for name, _ in links])
+            numbers = ffi.new("double[]", [number for _, number in links])
+            kept += [names, numbers]
+            chain = chains[sequence]
+            chain.count, chain.links, chain.numbers = len(links), names, numbers
+            chain.seed = one.seed & 0xFFFFFFFFFFFFFFFF
+            chain.index = one.index & 0xFFFFFFFF
+        kept.append(chains)
+        return chains
+
+    def _continued(self, tokens_T: Any, previous_T: Any) -> Any:
+        """Tokens, with those taken from the last step put in."""
+        rows = np.flatnonzero(previous_T >= 0)
+        known = previous_T[rows] < len(self._sampled_T)
+        if not known.all() or (self._sampled_T[previous_T[rows]] < 0).any():
+            raise batches.BatchError(["it continues a row of the last step that sampled no token"])
+        tokens_T = tokens_T.copy()
+        tokens_T[rows] = self._sampled_T[previous_T[rows]]
+        return tokens_T
+
+    # ---- the rest of the contract ----------------------------------------------------------------
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
+        with self._lock:
+            self._open()
+            flat = np.ascontiguousarray(list(pairs), np.int32).reshape(-1)
+            self._check(
+                self._lib.llama_program_copy(
+                    self._handle, self._ffi.from_buffer("int32_t[]", flat), len(flat) // 3
+                )
+            )
+
+    def load_adapter(self, slot: int, adapter: Mapping[str, tuple[Any, Any]]) -> None:
+        """By linear: a [rank, in] and b [out, rank], scale included; the others add nothing."""
+        if not 0 <= slot < self.plan.adapter_slots:
+            raise LlamaError(f"adapter slot {slot} of {self.plan.adapter_slots} is not there")
+        nodes = {name.removesuffix(".lora"): name for name in self._lowering.adapters}
+        shapes = {
+            name: tuple(
+                self.graph.shapes[self.graph[node].weights[role]][1:] for role in ("a", "b")
+            )
+            for name, node in nodes.items()
+        }
+        problems = [f"{name}: no node of this name takes adapters" for name in adapter
+                    if name not in nodes]  # fmt: skip
+        for name, (a, b) in adapter.items():
+            if name in nodes:
+                (rank, inner), (outer, _) = shapes[name]
+                if len(a) > rank or a.shape != (len(a), inner) or b.shape != (outer, len(a)):
+                    problems.append(
+                        f"{name}: a {list(a.shape)} and b {list(b.shape)} do not fit rank {rank},"
+                        f" {inner} in, {outer} out"
+                    )
+        if problems:
+            raise GraphError("the adapter does not fit", problems)
+        with self._lock:
+            self._open()
+            for name, node in nodes.items():
+                for side, shape in enumerate(shapes[name]):
+                    whole = np.zeros(shape, np.float32)
+                    if name in adapter:
+                        part = adapter[name][side]
+                        whole[: part.shape[0], : part.shape[1]] = part
+                    number = self._lowering.adapters[node][side][slot]
+                    data = self._ffi.from_buffer("float[]", whole)
+                    self._check(self._lib.llama_program_rewrite(self._handle, number, data))
+
+    def close(self) -> None:
+        with self._lock:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                self._lib.llama_program_free(handle)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self._lib.llama_program_free(self._handle)
+            self._handle = None
+
+    def num_bytes(self) -> dict[str, int]:
+        """Memory by what it is for: packed weights, past tokens, the step's own buffers."""
+        self._open()
+        names = ("weights", "kv", "buffers")
+        return {n: self._lib.llama_program_bytes(self._handle, i) for i, n in enumerate(names)}
+
+    def _open(self) -> None:
+        if self._handle is None:
+            raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+
+    def _check(self, status: int) -> None:
+        if status:
+            text = self._ffi.string(self._lib.llama_program_message(self._handle)).decode()
+            native.check(status, text)
+
+
+def layout(graph: Graph, plan: Plan) -> KVLayout:
+    """How the plan's bytes are divided into blocks."""
+    if plan.kv_dtype not in KV_TYPES:
+        raise ConfigError(
+            f"the KV type {plan.kv_dtype!r} is unknown",
+            remedy=f"Choose one of {', '.join(KV_TYPES)}.",
+        )
+    scale = 4 if plan.kv_dtype == "q8" else 0
+    groups = tuple(
+        KVGroup(
+            heads.layers,
+            heads.window,
+            len(heads.layers) * 2 * heads.num_heads
+            * (heads.head_dim * KV_TYPES[plan.kv_dtype] + scale),
+        )
+        for heads in graph.kv_groups
+    )  # fmt: skip
+    per_block = plan.block_size * sum(group.bytes_per_token for group in groups)
+    num_blocks = plan.kv_bytes // per_block if per_block else 1
+    if num_blocks < 1:
+        raise ConfigError(
+            f"kv_bytes is {plan.kv_bytes}, and one block of every layer takes {per_block}",
+            remedy="Raise kv_bytes or lower block_size.",
+        )
+    return KVLayout(groups, plan.block_size, min(num_blocks, 2**31 - 1))
