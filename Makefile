@@ -10,7 +10,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml marketplace/pyproject.toml plugins/*/pyproject.toml))
 HEAVY   := $(patsubst plugins/%/pyproject.toml,plugins/%,$(shell grep -ls '^heavy = true' plugins/*/pyproject.toml))
 LIGHT   := $(filter-out $(HEAVY),$(MEMBERS))
-SOURCES := $(addsuffix /pyproject.toml,$(MEMBERS))
+# What is compiled is built anew when it changes; Python sources are used in place.
+NATIVE  := $(wildcard plugins/*/CMakeLists.txt plugins/*/native/*.[ch] plugins/*/native/*/*.[ch])
+SOURCES := $(addsuffix /pyproject.toml,$(MEMBERS)) $(NATIVE)
 DEV     := requirements-dev.txt
 
 .DEFAULT_GOAL := help
