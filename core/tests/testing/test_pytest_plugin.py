@@ -36,6 +36,13 @@ def test_a_suite_without_a_name_says_what_to_write(tmp_path: Path) -> None:
     assert 'provides = "NAME"' in output
 
 
+def test_no_options_to_try_certify_nothing(tmp_path: Path) -> None:
+    output = run_file(tmp_path, GREEDY.format(name="greedy") + "    options = []\n")
+    assert "1 failed" in output
+    assert "give [{}]" in output
+    assert "does not conform: sampler 'greedy' (contract 1): 1 of " in output
+
+
 def test_rules_left_out_are_not_certified(tmp_path: Path) -> None:
     output = run_file(tmp_path, GREEDY.format(name="greedy"), args=("-k", "deterministic"))
     assert "not all was tried: sampler 'greedy' (contract 1): 1 of " in output

@@ -20,7 +20,27 @@ BROKEN = [one for one in SPECIMENS if one.breaks is not None]
 def test_exactly_the_broken_rule_fails(specimen: Specimen, outcomes: Outcomes) -> None:
     failed = outcomes.failed.get(specimen.plugin, {})
     assert list(failed) == [specimen.breaks], failed
-    assert len(failed[specimen.breaks or ""]) > 40, "the message must say what to do"
+    message = failed[specimen.breaks or ""]
+    assert len(message) > 40, "the message must say what to do"
+    assert specimen.says in message
+    assert not specimen.keeps_to_itself or specimen.keeps_to_itself not in message
+
+
+@pytest.mark.parametrize(
+    ("plugin", "rule"),
+    [
+        ("site-absent", "test_activates_as_claimed"),
+        ("site-no-options", "test_options_schema_is_valid"),
+        ("site-bad-options", "test_options_schema_is_valid"),
+    ],
+)
+def test_what_cannot_be_tried_names_the_rule_that_says_why(
+    plugin: str, rule: str, outcomes: Outcomes
+) -> None:
+    assert "test_listing_imports_nothing" in outcomes.passed[plugin]
+    skipped = outcomes.skipped[plugin]
+    assert {"test_create_fulfils_the_contract", "test_is_deterministic"} <= set(skipped)
+    assert [why for why in skipped.values() if rule not in why] == []
 
 
 @pytest.mark.parametrize("specimen", GOOD, ids=str)

@@ -20,15 +20,23 @@ name, package = sys.argv[1:]
 from llama_core import options
 from llama_core.config import Config
 from llama_core.discovery import discover
+from llama_core.errors import LlamaError
 from llama_core.plugins import Plugins
 plugins = Plugins(discover(), Config())
 plugin = plugins[name]
 for one in plugin.manifest.provides:
-    options.schema(one, plugin=plugin.found)
+    try:
+        options.schema(one, plugin=plugin.found)
+    except LlamaError:
+        pass  # another rule says so
 early = [each for each in (package,) if each in sys.modules]
 before = set(sys.modules)
-plugins.activate(name)
-answer = {"early": early, "imported": sorted(set(sys.modules) - before)}
+try:
+    plugins.activate(name)
+    failure = ""
+except LlamaError as error:
+    failure = str(error)
+answer = {"early": early, "imported": sorted(set(sys.modules) - before), "failure": failure}
 print("\\n" + json.dumps(answer))
 """
 
@@ -43,6 +51,7 @@ class Probe:
 
     imported_early: tuple[str, ...]  # the plugin's package, where listing it already imports it
     imported: tuple[str, ...]  # by activating it, beyond what the core had imported
+    failure: str  # why it cannot be activated there; empty where it can
 
 
 def probe(found: Found) -> Probe:
@@ -68,4 +77,4 @@ def _probe(name: str, package: str, root: Path, path: tuple[str, ...]) -> Probe:
         last = ran.stderr.strip().splitlines()
         raise ProbeError(last[-1] if last else f"exit code {ran.returncode}")
     answer = json.loads(ran.stdout.splitlines()[-1])
-    return Probe(tuple(answer["early"]), tuple(answer["imported"]))
+    return Probe(tuple(answer["early"]), tuple(answer["imported"]), answer["failure"])

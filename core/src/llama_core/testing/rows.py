@@ -32,6 +32,18 @@ def with_forbidden(num_rows: int, vocab_size: int) -> NDArray[np.float32]:
     return rows
 
 
+def few_left(size: int) -> list[tuple[tuple[int, ...], NDArray[np.float32]]]:
+    """Rows in which three, two or one token is left: first, in the middle and last; and which."""
+    found = []
+    for num in range(min(3, size), 0, -1):
+        for first in sorted({0, (size - num) // 2, size - num}):
+            left = tuple(range(first, first + num))
+            row = np.full((1, size), -np.inf, np.float32)
+            row[0, first : first + num] = (1, 3, 2)[:num]
+            found.append((left, row))
+    return found
+
+
 def odd_rows(size: int) -> list[NDArray[np.float32]]:
     """Rows that are legal and unusual: all equal, one left, huge, tiny, many forbidden."""
     one_left = np.full((1, size), -np.inf, np.float32)

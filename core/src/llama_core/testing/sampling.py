@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 
 from llama_core.contracts.transform import SamplingContext
+from llama_core.isolation import explain
+from llama_core.testing.dice import own_dice_only, repeated
 from llama_core.testing.rows import (
     ALMOST_ONE,
     Array,
     context,
+    few_left,
     logits,
     odd_rows,
     same,
@@ -97,9 +100,11 @@ class TransformContract(FreshObjects, PluginContract):
     def test_is_deterministic(self, make: Make) -> None:
         """The same logits in the same context give the same bits, from this object and another."""
         given, about, one = logits(2, self.vocab_size), context(self.vocab_size), make()
-        first = one(given.copy(), about)
+        with own_dice_only("Take randomness from context.uniform(stream)."):
+            first = one(given.copy(), about)
+            others = [make()(given.copy(), about), *repeated(lambda: one(given.copy(), about))]
         check(
-            same(first, one(given.copy(), about)) and same(first, make()(given.copy(), about)),
+            all(same(first, other) for other in others),
             "the same input gave two results. Take randomness from context.uniform(stream), and "
             "remember nothing but in accept().",
         )
@@ -119,13 +124,13 @@ class TransformContract(FreshObjects, PluginContract):
     def test_every_vocabulary_size(self, make: Make) -> None:
         """It works from two tokens in the vocabulary to tens of thousands."""
         for size in self.vocab_sizes:
-            _call_at(make(), size, context(size), f"a vocabulary of {size}")
+            _call_at(make(), size, context(size), f"a vocabulary of {size}", _SMALL)
 
     def test_first_token_of_all(self, make: Make) -> None:
         """It works before there is any output, and without a prompt."""
         for about in (context(self.vocab_size, 0), SamplingContext((), ())):
             words = f"{len(about.prompt)} prompt tokens and no output"
-            _call_at(make(), self.vocab_size, about, words)
+            _call_at(make(), self.vocab_size, about, words, _EMPTY)
 
     def test_accept_and_rollback_go_together(self, make: Make) -> None:
         """It has both `accept` and `rollback`, or neither."""
@@ -183,15 +188,32 @@ class SamplerContract(FreshObjects, PluginContract):
 
     def test_forbidden_token_is_never_chosen(self, make: Make) -> None:
         """A token whose logit is -inf is not chosen, whatever the random number."""
-        given = np.full((1, self.vocab_size), -np.inf, np.float32)
-        given[0, 3:6] = (1, 3, 2)
-        for random in (0.0, 0.25, 0.5, 0.75, ALMOST_ONE):
-            found = make()(given.copy(), np.array([random]), context(self.vocab_size))
-            check(
-                np.isin(np.asarray(found) % self.vocab_size, (3, 4, 5)).all(),
-                f"uniform {random!r} chose token {found}, whose logit is -inf. At 0.0 skip "
-                "tokens of probability 0; past the end of the sum take the last possible one.",
-            )
+        smallest = min(self.vocab_size, *self.vocab_sizes)
+        for size in sorted({3, *self.vocab_sizes, self.vocab_size}):
+            if not smallest <= size <= self.vocab_size or self._fails_at(make, size):
+                continue  # the rule about vocabularies says so
+            rows, one, about = few_left(size), make(), context(size)
+            together = np.concatenate([row for _, row in rows])
+            for random in (0.0, 0.25, 0.5, 0.75, ALMOST_ONE):
+                alone = [one(row.copy(), np.array([random]), about) for _, row in rows]
+                batch = one(together.copy(), np.full(len(rows), random), about)
+                for (left, row), *found in zip(rows, alone, np.asarray(batch), strict=True):
+                    for token in found:
+                        check(
+                            np.isin(np.asarray(token) % size, left).all(),
+                            f"uniform {random!r} chose token {token}, whose logit is -inf: of "
+                            f"{_short(row)} only {list(left)} may be chosen. Take no higher rank "
+                            "than there are allowed tokens in that row, which are "
+                            "np.isfinite(logits_NV).sum(-1); at 0.0 skip tokens of probability "
+                            "0; past the end of the sum take the last possible one.",
+                        )
+
+    def _fails_at(self, make: Make, size: int) -> bool:
+        try:
+            make()(logits(2, size), uniforms(2), context(size))
+        except Exception:  # noqa: BLE001 - only whether
+            return size != self.vocab_size
+        return False
 
     def test_is_deterministic(self, make: Make) -> None:
         """The same logits and random numbers give the same tokens, from this object and another."""
@@ -201,9 +223,11 @@ class SamplerContract(FreshObjects, PluginContract):
             context(self.vocab_size),
             make(),
         )
-        tokens = [np.asarray(each(given, random, about)) for each in (one, one, make())]
+        with own_dice_only("Use no randomness but uniforms_N."):
+            first = np.asarray(one(given, random, about))
+            others = [make()(given, random, about), *repeated(lambda: one(given, random, about))]
         check(
-            all((tokens[0] == other).all() for other in tokens),
+            all((first == np.asarray(other)).all() for other in others),
             "the same input gave two choices. Use no randomness but uniforms_N.",
         )
 
@@ -234,22 +258,32 @@ class SamplerContract(FreshObjects, PluginContract):
     def test_every_vocabulary_size(self, make: Make) -> None:
         """It works from two tokens in the vocabulary to tens of thousands."""
         for size in self.vocab_sizes:
-            _call_at(make(), size, context(size), f"a vocabulary of {size}", uniforms(2))
+            _call_at(make(), size, context(size), f"a vocabulary of {size}", _SMALL, uniforms(2))
 
     def test_first_token_of_all(self, make: Make) -> None:
         """It works before there is any output, and without a prompt."""
         for about in (context(self.vocab_size, 0), SamplingContext((), ())):
             words = f"{len(about.prompt)} prompt tokens and no output"
-            _call_at(make(), self.vocab_size, about, words, uniforms(2))
+            _call_at(make(), self.vocab_size, about, words, _EMPTY, uniforms(2))
 
 
-def _call_at(one: Any, size: int, about: SamplingContext, words: str, *more: Array) -> None:
+_SMALL = (
+    "A vocabulary may be as small as 2 and as large as 100,000 tokens: ask for no more than there "
+    "are, as in min(k, logits_NV.shape[-1]), and keep token ids in int64. Where it is made for "
+    "one vocabulary, set vocab_sizes in the test class."
+)
+_EMPTY = "Prompt and output may both be empty: look before you index."
+
+
+def _call_at(
+    one: Any, size: int, about: SamplingContext, words: str, remedy: str, *more: Array
+) -> None:
     __tracebackhide__ = True
     for given in (logits(2, size), with_forbidden(2, size)):
         try:
             one(given.copy(), *more, about)
-        except Exception as error:
-            raise AssertionError(f"with {words} it must work as well") from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+            check(False, f"with {words} it fails: {explain(error)}. {remedy}")
 
 
 def _accept(one: Any, num_tokens: int, size: int) -> list[int]:

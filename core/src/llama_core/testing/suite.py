@@ -59,8 +59,9 @@ class PluginContract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "given" in metafunc.fixturenames:
-            names = [",".join(f"{k}={v}" for k, v in each.items()) or "-" for each in self.options]
-            metafunc.parametrize("given", self.options, ids=names)
+            fault = _options_fault(self.options)
+            rounds = [fault] if fault else list(self.options)
+            metafunc.parametrize("given", rounds, ids=[*map(_round_name, rounds)])
 
     @pytest.fixture
     def capability(self, llama_plugins: Plugins) -> Capability:
@@ -73,19 +74,19 @@ class PluginContract:
     @pytest.fixture
     def active(self, llama_plugins: Plugins, capability: Capability) -> Capability:
         """The same, its plugin activated."""
-        try:
-            llama_plugins.activate(capability.plugin.name)
-        except LlamaError:
+        if _activation_fault(llama_plugins, capability):
             pytest.skip("test_activates_as_claimed says why")
         return capability
 
     @pytest.fixture
     def filled(
-        self, given: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+        self, given: Mapping[str, Any] | str, tmp_path_factory: pytest.TempPathFactory
     ) -> Callable[[], dict[str, Any]]:
         """The options under test, each call with an empty folder of its own."""
 
         def fill() -> dict[str, Any]:
+            if isinstance(given, str):  # what is wrong with `options` in the test class
+                raise OptionsError(given)
             return {key: self._placed(value, tmp_path_factory) for key, value in given.items()}
 
         return fill
@@ -95,6 +96,14 @@ class PluginContract:
         self, llama_plugins: Plugins, active: Capability
     ) -> Callable[[Mapping[str, Any]], Any]:
         """Creates the capability with some options."""
+        try:
+            unusable = extremes.unusable(
+                options.schema(active.provides, plugin=active.plugin.found)
+            )
+        except LlamaError:
+            unusable = "unreadable"
+        if unusable:
+            pytest.skip("test_options_schema_is_valid says why")
         name = f"{active.plugin.name}/{active.provides.name}"
         return lambda given: llama_plugins.create(self.kind, name, given)
 
@@ -143,14 +152,15 @@ class PluginContract:
 
     def test_activates_as_claimed(self, llama_plugins: Plugins, capability: Capability) -> None:
         """Activation succeeds, and the module does what the manifest claims, and nothing else."""
-        try:
-            llama_plugins.activate(capability.plugin.name)
-        except LlamaError as error:
-            check(False, str(error))
+        fault = _activation_fault(llama_plugins, capability)
+        check(not fault, fault)
+        if not _is_registered(capability):
+            failure = _probe(capability).failure
+            check(not failure, f"here it is activated, and in a process of its own: {failure}")
 
     def test_activation_imports_nothing_heavy(self, active: Capability) -> None:
         """Activation imports none of the modules that take seconds, such as torch."""
-        heavy = [name for name in _probe(active).imported if name in HEAVY]
+        heavy = [name for name in _imported(active) if name in HEAVY]
         check(
             not heavy,
             f"activating the plugin imports {', '.join(heavy)}. Import it inside the function "
@@ -159,7 +169,7 @@ class PluginContract:
 
     def test_activation_imports_few_modules(self, active: Capability) -> None:
         """Activation imports no more modules than a small plugin needs."""
-        num = len(_probe(active).imported)
+        num = len(_imported(active))
         check(
             num <= self.most_modules,
             f"activating the plugin imports {num} modules; the bound is {self.most_modules}. "
@@ -167,13 +177,13 @@ class PluginContract:
         )
 
     def test_options_schema_is_valid(self, capability: Capability) -> None:
-        """The schema of its options can be read, describes an object, and its defaults fit it."""
+        """The schema of its options is one, has no unknown keyword, and its defaults fit it."""
         try:
             schema = options.schema(capability.provides, plugin=capability.plugin.found)
         except LlamaError as error:
             check(False, str(error))
         else:
-            faults = extremes.schema_faults(schema or {"type": "object"})
+            faults = extremes.schema_faults(schema)
             check(not faults, f"correct the options of {capability.provides}: {'; '.join(faults)}")
 
     def test_unknown_option_is_refused(
@@ -209,8 +219,8 @@ class PluginContract:
         except PluginFault as fault:
             check(
                 False,
-                f"{fault.hook} failed with the options {given}: {fault.why}. If it cannot do "
-                "without options, declare them `required` and set `options` in the test class.",
+                f"{fault.hook} failed with the options {given}: {fault.why}. "
+                + (_REQUIRE if not given and _lacks_arguments(fault) else _REFUSE),
             )
         except LlamaError as error:
             check(False, str(error))
@@ -283,6 +293,40 @@ class FreshObjects:
         )
 
 
+_REQUIRE = (
+    "If it cannot do without options, declare them `required` and set `options` in the test class."
+)
+_REFUSE = "Correct it, or where it cannot take these options raise a LlamaError that says why."
+
+
+def _lacks_arguments(fault: PluginFault) -> bool:
+    cause = fault.__cause__
+    return isinstance(cause, TypeError) and "missing" in str(cause) and "argument" in str(cause)
+
+
+def _options_fault(given: Any) -> str:
+    """What keeps `options` of a test class from being sets to try; empty where nothing does."""
+    if isinstance(given, Mapping):
+        return (
+            f"`options` is {given!r}, one set of options, and must be a list of the sets to try: "
+            f"options = [{given!r}]."
+        )
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return f"`options` is {given!r}, and must be a list of the sets to try, such as [{{}}]."
+    if not given:
+        return "`options` is empty, so that nothing is tried. To try it without options give [{}]."
+    for each in given:
+        if not isinstance(each, Mapping):
+            return f"`options` holds {each!r}, which is no set of options: give {{name: value}}."
+    return ""
+
+
+def _round_name(given: Mapping[str, Any] | str) -> str:
+    if isinstance(given, str):
+        return "options"
+    return ",".join(f"{key}={value}" for key, value in given.items()) or "-"
+
+
 def _created(
     create: Callable[[Mapping[str, Any]], Any], filled: Callable[[], dict[str, Any]]
 ) -> Any:
@@ -292,11 +336,32 @@ def _created(
         pytest.skip("test_create_fulfils_the_contract says why")
 
 
-def _probe(capability: Capability) -> child.Probe:
+def _activation_fault(plugins: Plugins, capability: Capability) -> str:
+    """Why it cannot be activated; empty where it can."""
+    try:
+        plugins.activate(capability.plugin.name)
+    except LlamaError as error:
+        plugins.reset(capability.plugin.name)  # in quarantine the next rule would not find it
+        return str(error)
+    return ""
+
+
+def _is_registered(capability: Capability) -> bool:
     plugin = capability.plugin
-    if plugin.module is not None or plugin.found.location is None:
+    return plugin.module is not None or plugin.found.location is None
+
+
+def _probe(capability: Capability) -> child.Probe:
+    if _is_registered(capability):
         pytest.skip("registered by an application: there is no package to import")
     try:
-        return child.probe(plugin.found)
+        return child.probe(capability.plugin.found)
     except child.ProbeError as error:
         pytest.fail(f"in a process of its own: {error}", pytrace=False)
+
+
+def _imported(capability: Capability) -> tuple[str, ...]:
+    probe = _probe(capability)
+    if probe.failure:
+        pytest.skip("test_activates_as_claimed says why")
+    return probe.imported

@@ -36,6 +36,8 @@ class Specimen:
     capability: Mapping[str, Any] = field(default_factory=dict)  # more of the manifest
     suite: Mapping[str, Any] = field(default_factory=dict)  # attributes of the test class
     plugin: str = ""
+    says: str = ""  # part of what its author is told
+    keeps_to_itself: str = ""  # what would lead its author astray
 
     def __str__(self) -> str:
         return f"{self.plugin}-{self.breaks or 'good'}"
@@ -48,13 +50,17 @@ def specimen(
     *,
     manifest: Mapping[str, Any] | None = None,
     plugin: str = "",
+    says: str = "",
+    keeps_to_itself: str = "",
     **suite: Any,
 ) -> Any:
     """Add a specimen; without `make`, a decorator of the class or function that makes it."""
     if make is None and not plugin:
-        return lambda made: specimen(kind, breaks, made, manifest=manifest, **suite) and made
+        more = {"manifest": manifest, "says": says, "keeps_to_itself": keeps_to_itself, **suite}
+        return lambda made: specimen(kind, breaks, made, **more) and made
     plugin = plugin or f"{kind}-{len(SPECIMENS)}"
-    SPECIMENS.append(Specimen(kind, make, breaks, manifest or {}, suite, plugin))
+    one = Specimen(kind, make, breaks, manifest or {}, suite, plugin, says, keeps_to_itself)
+    SPECIMENS.append(one)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,23 @@ class Counts(MinP):
         return logits_NV + self.shift
 
 
+@specimen("transform", "test_is_deterministic", says="context.uniform(stream)")
+class SeldomRolls(MinP):
+    def __call__(self, logits_NV: Any, context: Any) -> Any:
+        found = super().__call__(logits_NV, context)
+        return found + np.float32(1) if random.random() < 1e-9 else found
+
+
+@specimen("transform", "test_is_deterministic")
+class SeldomDiffers(MinP):
+    num_calls = 0
+
+    def __call__(self, logits_NV: Any, context: Any) -> Any:
+        self.num_calls += 1
+        found = super().__call__(logits_NV, context)
+        return found + np.float32(1) if self.num_calls == 50 else found
+
+
 @specimen("transform", "test_rows_do_not_influence_each_other")
 class LooksAcross(MinP):
     def __call__(self, logits_NV: Any, context: Any) -> Any:
@@ -79,7 +97,7 @@ class LooksAcross(MinP):
         return np.where(keep, logits_NV - logits_NV[0].max(), np.float32(-np.inf))
 
 
-@specimen("transform", "test_every_vocabulary_size")
+@specimen("transform", "test_every_vocabulary_size", says="may be as small as")
 class NeedsThree(MinP):
     def __call__(self, logits_NV: Any, context: Any) -> Any:
         np.partition(logits_NV, -3, axis=-1)
@@ -157,6 +175,53 @@ class FirstAtZero(Multinomial):
         return super().draw(logits_V, uniform) if uniform > 0 else 0
 
 
+@specimen(
+    "sampler",
+    manifest={"options": {"rank": {"type": "integer", "minimum": 1, "default": 2}}},
+    options=({}, {"rank": 3}),
+)
+class OfRank:
+    """The token of a given rank, or the last of those that are allowed."""
+
+    def __init__(self, rank: int = 2) -> None:
+        self.rank = rank
+
+    def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
+        rank = np.clip(np.minimum(self.rank, self.num_allowed(logits_NV)), 1, None)
+        order = np.argsort(-logits_NV, axis=-1, kind="stable")
+        return order[np.arange(len(order)), rank - 1]
+
+    def num_allowed(self, logits_NV: Any) -> Any:
+        return np.isfinite(logits_NV).sum(-1)
+
+
+@specimen("sampler", "test_forbidden_token_is_never_chosen", says="only [0] may be chosen")
+class CountsTheForbidden(OfRank):
+    def num_allowed(self, logits_NV: Any) -> Any:
+        return np.full(len(logits_NV), logits_NV.shape[-1])
+
+
+@specimen("sampler", "test_forbidden_token_is_never_chosen")
+class CountsInTheFirstRow(OfRank):
+    def num_allowed(self, logits_NV: Any) -> Any:
+        return np.isfinite(logits_NV[0]).sum(-1)
+
+
+@specimen("sampler", "test_every_vocabulary_size", says="min(k, logits_NV.shape[-1])")
+class NeedsThreeTokens(OfRank):
+    def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
+        logits_NV[:, 2]
+        return super().__call__(logits_NV, uniforms_N, context)
+
+
+@specimen("sampler", "test_is_deterministic")
+class SeldomRollsToo(Multinomial):
+    def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
+        if np.random.random() < 1e-9:
+            uniforms_N = np.zeros_like(uniforms_N)
+        return super().__call__(logits_NV, uniforms_N, context)
+
+
 @specimen("sampler", "test_is_deterministic")
 class OwnDice(Multinomial):
     def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
@@ -189,7 +254,7 @@ class FewOnly(Multinomial):
         return found
 
 
-@specimen("sampler", "test_first_token_of_all")
+@specimen("sampler", "test_first_token_of_all", says="look before you index")
 class LooksBack(Multinomial):
     def __call__(self, logits_NV: Any, uniforms_N: Any, context: Any) -> Any:
         context.output[-1]

@@ -40,6 +40,14 @@ def install(site: Site) -> None:
     site.add("site-heavy", _PROVIDES, heavy)
     many = "import imaplib, mailbox, xmlrpc.client, wave, tarfile, plistlib"
     site.add("site-many", _PROVIDES, _code("site-many", many))
+    site.add("site-absent", _PROVIDES, _code("site-absent", "import a_module_that_nobody_has"))
+    for name, files in (("site-no-options", {}), ("site-bad-options", {"options.json": "[1]"})):
+        package = f"llama_plugin_{name.replace('-', '_')}"
+        provides = {
+            "provides": [{**_PROVIDES["provides"][0], "options": f"{package}:options.json"}]
+        }
+        code = {f"{package}/{path}": text for path, text in files.items()}
+        site.add(name, provides, {**_code(name), **code})
 
 
 def _code(name: str, first: str = "") -> dict[str, str]:
@@ -52,12 +60,61 @@ specimen("transform", "test_listing_imports_nothing", plugin="site-eager")
 specimen("transform", "test_activation_imports_nothing_heavy", plugin="site-heavy")
 specimen("transform", "test_activation_imports_few_modules", plugin="site-many", most_modules=20)
 specimen("transform", "test_activates_as_claimed", MinP)
+specimen("transform", "test_activates_as_claimed", plugin="site-absent", says="nobody_has")
+specimen("transform", "test_options_schema_is_valid", plugin="site-no-options", says="options.json")
+specimen(
+    "transform", "test_options_schema_is_valid", plugin="site-bad-options", says="options.json"
+)
 specimen(
     "transform",
     "test_options_schema_is_valid",
     MinP,
     manifest={"options": {"p": {"type": "number", "minimum": 0, "maximum": 1, "default": "big"}}},
 )
+_p = {"type": "number", "minimum": 0, "maximum": 1}
+specimen(
+    "transform",
+    "test_options_schema_is_valid",
+    MinP,
+    manifest={"options": {"p": {"type": "nombre"}}},
+)
+specimen(
+    "transform",
+    "test_options_schema_is_valid",
+    MinP,
+    manifest={"options": {"p": {"$ref": "#/$defs/nowhere"}}},
+    says="nowhere",
+)
+specimen(
+    "transform",
+    "test_options_schema_is_valid",
+    MinP,
+    manifest={"options": {"p": {**_p, "maximun": 1}}},
+    says="'maximun'; did you mean 'maximum'",
+)
+specimen(
+    "transform",
+    "test_options_schema_is_valid",
+    MinP,
+    manifest={"options": {"p": {"anyOf": [{**_p, "descripton": "small"}]}}},
+    says="did you mean 'description'",
+)
+specimen("transform", make=MinP, manifest={"options": {"p": {**_p, "x-unit": "1", "title": "P"}}})
+for _options, _says in (
+    ([], "[{}]"),
+    ((), "[{}]"),
+    ({"p": 0.1}, "options = [{'p': 0.1}]"),
+    (None, "list"),
+    (["p"], "'p'"),
+):
+    specimen(
+        "transform",
+        "test_create_fulfils_the_contract",
+        MinP,
+        manifest={"options": {"p": _p}},
+        says=_says,
+        options=_options,
+    )
 _open = {"type": "object", "properties": {"p": {"type": "number", "minimum": 0, "maximum": 1}}}
 
 
@@ -67,7 +124,36 @@ class TakesAnything(MinP):
         super().__init__(p)
 
 
-@specimen("transform", "test_create_fulfils_the_contract")
+@specimen(
+    "transform",
+    "test_create_fulfils_the_contract",
+    manifest={"options": {"p": {"type": "number"}}},
+    says="declare them `required`",
+)
+class CannotDoWithout(MinP):
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+
+
+@specimen("transform", "test_create_fulfils_the_contract", keeps_to_itself="`required`")
+class HasABug(MinP):
+    def __init__(self) -> None:
+        raise ValueError("a plain bug")
+
+
+@specimen(
+    "transform",
+    "test_create_fulfils_the_contract",
+    manifest={"options": {"p": {"type": "number"}}},
+    options=({"p": 0.5},),
+    keeps_to_itself="`required`",
+)
+class CannotDoEither(MinP):
+    def __init__(self, p: float, q: float) -> None:
+        super().__init__(p)
+
+
+@specimen("transform", "test_create_fulfils_the_contract", keeps_to_itself="`required`")
 def nothing() -> None:
     return None
 
