@@ -132,7 +132,7 @@ class CpuProgram:
                 raise
 
     def _lengths_agree(self, batch: Batch) -> bool:
-        """What the library cannot see: it is given pointers, and checks every number behind them."""
+        """What the library cannot see, being given pointers; the numbers it checks itself."""
         rows, sequences = len(batch.tokens_T), len(batch.starts_S1) - 1
         beside = (batch.positions_T, batch.want_T, batch.previous_T, batch.embeddings_TD)
         per_sequence = (batch.adapters_S, batch.sampling_S, *batch.blocks_G)
