@@ -53,6 +53,7 @@ class Plan:
 class DeviceSampling:
     """A sampling chain that a program may run itself: standard links by name, a sampler last.
 
+    Each link has exactly one number, 0 where it takes none.
     The uniform of a row is `transform.uniform(seed, index)`; where a sequence wants several tokens
     in one step (drafts under verification), its rows count on from `index`.
     """
@@ -84,4 +85,4 @@ class Output:
 
     logits_RV: NDArray[np.float32] | None = None
     hidden_RD: NDArray[np.float32] | None = None
-    tokens_R: NDArray[np.int32] | None = None
+    tokens_R: NDArray[np.int32] | None = None  # -1 where the row's logits held a NaN

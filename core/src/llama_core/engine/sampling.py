@@ -128,6 +128,8 @@ def on_device(params: Params, samples: frozenset[str]) -> tuple[tuple[str, float
     for link in (*params.transforms, params.sampler):
         if not isinstance(link, Link) or link.name not in samples or len(link.options) > 1:
             return None
+        if not link.options and link is not params.sampler:
+            return None  # its number is the plugin's default, which is not ours to know
         value = next(iter(link.options.values()), 0.0)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
