@@ -52,8 +52,17 @@ def llama_create_transform(name, options):
 NOTE = "with open({file!r}, 'a') as file:\n    file.write('x')\n"
 
 
+_before: set[str] = set()  # plugins that are really installed may have been imported by others
+
+
+@pytest.fixture(autouse=True)
+def _remember_what_was_imported() -> None:
+    _before.clear()
+    _before.update(sys.modules)
+
+
 def imported() -> set[str]:
-    return {name for name in sys.modules if name.startswith("llama_plugin")}
+    return {name for name in set(sys.modules) - _before if name.startswith("llama_plugin")}
 
 
 def broken(plugins: Plugins, name: str, kind: str = "transform") -> LlamaError:
