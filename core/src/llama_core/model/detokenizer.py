@@ -9,8 +9,6 @@ import codecs
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from llama_core.model.tokenizer.build import guarded
-
 if TYPE_CHECKING:
     from llama_core.model.tokenizer import Tokenizer
     from llama_core.model.tokenizer.pieces import Pieces
@@ -76,12 +74,15 @@ class _ByLibrary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         from tokenizers.decoders import DecodeStream
 
+        from llama_core.model.tokenizer.build import guarded
+
+        self._guarded = guarded
         self._core = tokenizer.core
         self._stream = DecodeStream(skip_special_tokens=False)
         self._held: list[int] = []
 
     def push(self, token: int) -> str:
-        text: str | None = guarded("cannot decode", self._stream.step, self._core, token)
+        text: str | None = self._guarded("cannot decode", self._stream.step, self._core, token)
         if text is None:
             self._held.append(token)
             return ""
@@ -90,5 +91,7 @@ class _ByLibrary:
 
     def finish(self) -> str:
         held, self._held = self._held, []
-        text: str = guarded("cannot decode", self._core.decode, held, skip_special_tokens=False)
+        text: str = self._guarded(
+            "cannot decode", self._core.decode, held, skip_special_tokens=False
+        )
         return text

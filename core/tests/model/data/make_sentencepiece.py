@@ -5,6 +5,7 @@ neither the library nor the network.
 """
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -26,12 +27,49 @@ TEXTS = [
     "\u0000\u0001 control",
     "ﬁne ½ Ⅷ ａｂｃ",
 ]
-WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "under", "over", "mat", "house", "hello", "world", "and", "then", "number", "many", "leading", "double", "space", "time", "quick", "brown", "fox", "jumps", "lazy", "Grüße", "Köln", "façade", "naïve", "12", "345", "3.14", "done", "control", "text"]
+WORDS = [
+    *[
+        "the",
+        "a",
+        "cat",
+        "dog",
+        "sat",
+        "ran",
+        "on",
+        "under",
+        "over",
+        "mat",
+        "house",
+        "hello",
+        "world",
+        "and",
+        "then",
+        "number",
+        "many",
+    ],
+    *[
+        "leading",
+        "double",
+        "space",
+        "time",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "lazy",
+        "Grüße",
+        "Köln",
+        "façade",
+        "naïve",
+    ],
+    *["12", "345", "3.14", "done", "control", "text"],
+]
 
 
 def main() -> None:
     random.seed(0)
-    corpus = HERE / "corpus.txt"
+    os.chdir(HERE)  # the models keep the names they are given
+    corpus = Path("corpus.txt")
     lines = (" ".join(random.choices(WORDS, k=12)) for _ in range(400))
     corpus.write_text("\n".join(lines))
     kinds = {
@@ -47,7 +85,7 @@ def main() -> None:
     for name, settings in kinds.items():
         sentencepiece.SentencePieceTrainer.train(
             input=str(corpus),
-            model_prefix=str(HERE / name),
+            model_prefix=name,
             vocab_size=420 if settings.get("byte_fallback") else 120,
             character_coverage=0.9995,
             user_defined_symbols=["<USER>"],

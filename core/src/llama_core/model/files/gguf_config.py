@@ -77,7 +77,7 @@ def to_config(
                 continue
         if value is None:
             continue
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not _is_number(value):
             faults.append(f"'{arch}.{key}' is {str(value)[:40]!r}, not a number")
             continue
         config[name] = value
@@ -85,7 +85,7 @@ def to_config(
     if faults:
         return config, faults
     tokens = metadata.get("tokenizer.ggml.tokens")
-    if "vocab_size" not in config and tokens is not None:
+    if "vocab_size" not in config and isinstance(tokens, list):
         config["vocab_size"] = len(tokens)
     config["tie_word_embeddings"] = "output.weight" not in names
     config["attention_bias"] = "blk.0.attn_q.bias" in names
@@ -108,38 +108,50 @@ def _uniform(values: Any) -> Any:
 def _read_rope(
     metadata: Mapping[str, Any], arch: str, config: dict[str, Any], factors: Factors
 ) -> list[str]:
-    def get(key: str, default: Any = None) -> Any:
-        return metadata.get(f"{arch}.rope.{key}", default)
+    faults: list[str] = []
+
+    def number(key: str) -> float | int | None:
+        value = metadata.get(f"{arch}.rope.{key}")
+        if value is None or (_is_number(value) and value >= 0):
+            return value  # type: ignore[no-any-return]
+        faults.append(f"'{arch}.rope.{key}' is {str(value)[:40]!r}, not a number from 0 on")
+        return None
 
     head = config.get("head_dim") or config["hidden_size"] // max(config["num_attention_heads"], 1)
-    turned = get("dimension_count")
-    if isinstance(turned, int) and 0 < turned < head:
+    turned = number("dimension_count")
+    if turned is not None and 0 < turned < head:
         config["partial_rotary_factor"] = turned / head
-    kind = get("scaling.type", "linear" if get("scale_linear") else "none")
-    factor = get("scaling.factor", get("scale_linear"))
-    original = get("scaling.original_context_length")
+    older = number("scale_linear")
+    factor = number("scaling.factor") or older
+    original = number("scaling.original_context_length")
+    kind = metadata.get(f"{arch}.rope.scaling.type", "linear" if older else "none")
+    if not isinstance(kind, str) or kind not in ("none", "linear", "yarn", "longrope"):
+        faults.append(f"the rope scaling {str(kind)[:40]!r} is not known")
     if "rope_freqs.weight" in factors:
-        scaling = _llama3(factors["rope_freqs.weight"], config, head)
-        if scaling is None:
-            return ["'rope_freqs.weight' is not what Llama 3's rule gives"]
-        config["rope_scaling"] = scaling
+        config["rope_scaling"] = _llama3(factors["rope_freqs.weight"], config, head)
+        if config["rope_scaling"] is None:
+            faults.append("'rope_freqs.weight' is not what Llama 3's rule gives")
     elif "rope_factors_long.weight" in factors:
         long, short = factors["rope_factors_long.weight"], factors.get("rope_factors_short.weight")
         short = np.ones_like(long) if short is None else short
-        config["rope_scaling"] = {"rope_type": "longrope", "long_factor": long.tolist(),
-                                  "short_factor": short.tolist()}  # fmt: skip
+        config["rope_scaling"] = {
+            "rope_type": "longrope",
+            "long_factor": long.tolist(),
+            "short_factor": short.tolist(),
+        }
         if original:
             config["original_max_position_embeddings"] = original
     elif kind in ("linear", "yarn") and factor and factor != 1:
         config["rope_scaling"] = {"rope_type": kind, "factor": factor}
         if kind == "yarn":
-            names = {"beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
-            given = {hf: get(f"scaling.{key}") for hf, key in names.items()}
+            given = {name: number(f"scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
             given["original_max_position_embeddings"] = original
             config["rope_scaling"] |= {k: v for k, v in given.items() if v is not None}
-    elif kind not in ("none", "linear", "yarn", "longrope"):
-        return [f"the rope scaling '{str(kind)[:40]}' is not known"]
-    return []
+    return faults
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def llama3_factors(scaling: Mapping[str, Any], theta: float, dim: int) -> FloatArray:
@@ -159,7 +171,7 @@ def llama3_factors(scaling: Mapping[str, Any], theta: float, dim: int) -> FloatA
 def _llama3(found: FloatArray, config: Mapping[str, Any], head: int) -> dict[str, Any] | None:
     """The settings that give these factors. A file holds only the result; every Llama 3 was made
     with these frequencies and this context, and the result is compared."""
-    if found.ndim != 1 or found.size * 2 != head or not np.isfinite(found).all():
+    if found.size * 2 != head or not ((found > 0) & np.isfinite(found)).all():
         return None
     scaling = {
         "rope_type": "llama3",
@@ -169,7 +181,8 @@ def _llama3(found: FloatArray, config: Mapping[str, Any], head: int) -> dict[str
     }
     for original in (8192, 4096, 16384, 2048, 1024, 512, 256, 128, 64, 32):
         scaling["original_max_position_embeddings"] = original
-        wanted = llama3_factors(scaling, float(config.get("rope_theta", 10000.0)), head)
+        with np.errstate(all="ignore"):  # what a file says need not make sense
+            wanted = llama3_factors(scaling, float(config.get("rope_theta", 10000.0)), head)
         if np.allclose(found, wanted, rtol=1e-4):
             return scaling
     return None
@@ -199,7 +212,7 @@ def _gemma3(metadata: Mapping[str, Any], config: dict[str, Any]) -> None:
 def _query_scale(config: Mapping[str, Any], large: int) -> float:
     """llama.cpp knows the 27B models, which scale by their hidden size, by their layers."""
     if config["num_hidden_layers"] == large:
-        return float(config["hidden_size"] // config["num_attention_heads"])
+        return float(config["hidden_size"] // max(config["num_attention_heads"], 1))
     return float(config["head_dim"])
 
 

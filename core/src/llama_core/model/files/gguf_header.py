@@ -19,6 +19,7 @@ from llama_core.model.encodings import Encoding, Gguf, Plain
 from llama_core.model.encodings.base import Array, Shape, rows_and_columns
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.mapped import MappedFile
+from llama_core.model.files.safetensors import can_be
 from llama_core.model.weights import Tensor
 
 TYPES: dict[int, Encoding] = {
@@ -59,6 +60,8 @@ class GgufFile:
             infos = [walk.tensor_info() for _ in range(num_tensors)]
         except _Malformed as error:
             raise ModelFileError(path, [f"at byte {walk.at}: {error}"]) from None
+        except UnicodeDecodeError:
+            raise ModelFileError(path, [f"at byte {walk.at}: a text that is not UTF-8"]) from None
         alignment = self.metadata.get("general.alignment", 32)
         if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & alignment - 1:
             raise ModelFileError(path, [f"'general.alignment' is {alignment!r}"])
@@ -109,10 +112,7 @@ class _Walk:
         return int.from_bytes(self._take(8), "little")
 
     def _text(self) -> str:
-        try:
-            return self._take(self._u64()).decode("utf-8")
-        except UnicodeDecodeError:
-            raise _Malformed("a text that is not UTF-8") from None
+        return self._take(self._u64()).decode("utf-8")
 
     def head(self) -> tuple[int, int]:
         if self._take(4) != b"GGUF":
@@ -163,7 +163,24 @@ class _Walk:
         self._texts_left -= count
         if self._texts_left < 0:
             raise _Malformed(f"more than {_MAX_TEXTS} texts in arrays")
+        if kind == _STRING:
+            return self._texts(count)
         return [self._value(kind, depth) for _ in range(count)]
+
+    def _texts(self, count: int) -> list[str]:
+        """A vocabulary has hundreds of thousands of texts, so this loop does without calls."""
+        read, at, size = self._file.bytes, self.at, self._file.size
+        found: list[str] = []
+        for _ in range(count):
+            start = at + 8
+            if start > size:
+                raise _Malformed("it ends inside an array of texts")
+            at = start + int.from_bytes(read(start - 8, start), "little")
+            if at > size:
+                raise _Malformed(f"a text of {at - start} bytes, {size - start} are left")
+            found.append(read(start, at).decode("utf-8", "strict"))
+        self.at = at
+        return found
 
     def tensor_info(self) -> Info:
         name = self._text()
@@ -192,7 +209,9 @@ def _entries(
             continue
         num_bytes = _num_bytes(encoding, shape)
         found[name] = Entry(encoding, shape, start + offset)
-        if num_bytes is None:
+        if not can_be(shape):
+            faults.append(f"{what} cannot have the shape {list(shape)}")
+        elif num_bytes is None:
             faults.append(f"{what} of shape {list(shape)} has no rows of whole '{encoding}' blocks")
         elif offset % alignment:
             faults.append(f"{what} lies at {offset}, not at a multiple of {alignment}")

@@ -34,7 +34,8 @@ class GgufModel:
         arch = self.metadata.get("general.architecture")
         if not isinstance(arch, str):
             raise ModelFileError(path, ["'general.architecture' does not say what the model is"])
-        has_experts = bool(self.metadata.get(f"{arch}.expert_count"))
+        count = self.metadata.get(f"{arch}.expert_count")
+        has_experts = isinstance(count, int) and count > 0
         self.family = by_architecture(arch, has_experts=has_experts)
         if self.family.model_type == "llama" and "llama.attention.sliding_window" in self.metadata:
             self.family = next(f for f in _same(arch) if f.model_type == "mistral")

@@ -7,6 +7,7 @@ what bounds memory.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """A whole file, refused where it is larger than such a file ever is."""
     try:
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(min(size, max_bytes) + 1)  # the buffer is made before it is read
     except OSError as error:
         raise ModelFileError(path, [error.strerror or str(error)]) from error
     if len(data) > max_bytes:

@@ -97,7 +97,7 @@ def _entry(name: str, raw: object, start: int, size: int) -> tuple[Entry, int] |
     kind, shape, offsets = KINDS.get(str(raw["dtype"])), raw["shape"], raw["data_offsets"]
     if kind is None:
         return f"{what} has the unknown type {quoted(str(raw['dtype']))}"
-    if not _counts(shape) or len(shape) > 32:
+    if not _counts(shape) or len(shape) > 32 or not can_be(shape):
         return f"{what} has no valid shape"
     if not _counts(offsets) or len(offsets) != 2:
         return f"{what} has no valid offsets"
@@ -110,6 +110,14 @@ def _entry(name: str, raw: object, start: int, size: int) -> tuple[Entry, int] |
     if last - first != needed:
         return f"{what} of shape {shape} takes {needed} bytes, its offsets give {last - first}"
     return Entry(kind, tuple(shape), start + first), start + last
+
+
+def can_be(shape: Iterable[int]) -> bool:
+    """Whether an array can have this shape at all; one of no numbers may still be too large."""
+    extent = 1
+    for length in shape:
+        extent *= max(length, 1)
+    return extent < 1 << 56
 
 
 def _counts(value: object) -> bool:

@@ -7,6 +7,7 @@ file, a panic included, ends as a `TokenizerError` here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _SPACE = "▁"
 _MAX_MERGED = 256  # characters; no piece that was made by merging is longer in any known model
+
+_MANY_DIGITS = re.compile(rb"\d{8}")
+_TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"|[:,\[]\s*(\d{8,})(?![\d.])', re.DOTALL)
 
 T = TypeVar("T")
 
@@ -45,10 +49,22 @@ def from_json(data: bytes, path: Path) -> Core:
     """A tokenizer.json as it is."""
     from tokenizers import Tokenizer
 
+    if (number := _huge_number(data)) is not None:
+        raise TokenizerError(f"cannot read {path}: no vocabulary has an id of {number}")
     core: Core = guarded(f"cannot read {path}", Tokenizer.from_buffer, data)
     core.no_padding()
     core.no_truncation()
     return core
+
+
+def _huge_number(data: bytes) -> str | None:
+    """A whole number of eight digits or more outside of texts. The library makes tables as long as
+    the largest id, so that one number could take all memory."""
+    if _MANY_DIGITS.search(data) is None:
+        return None
+    found = (one[1] for one in _TEXT_OR_NUMBER.finditer(data) if one[1] is not None)
+    number = next(found, None)
+    return None if number is None else number[:40].decode()
 
 
 def from_vocabulary(vocabulary: Vocabulary) -> Core:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from llama_core.errors import did_you_mean
 from llama_core.model.tokenizer.vocabulary import Kind, TokenizerError, Vocabulary
 
@@ -29,12 +31,11 @@ def read_gguf_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         raise TokenizerError(f"the file's tokenizer is of the unknown model '{name}'", remedy=near)
     spm = name != "gpt2"
     pieces = _strings(metadata, "tokens")
-    charsmap = metadata.get(f"{PREFIX}precompiled_charsmap", b"")
     found = Vocabulary(
         model=_MODELS[name],  # type: ignore[arg-type]
         pieces=pieces,
         scores=_numbers(metadata, "scores") if spm else (),
-        kinds=[int(kind) for kind in _numbers(metadata, "token_type")],
+        kinds=_kinds(metadata),
         merges=_strings(metadata, "merges") if not spm else (),
         pre=_get(metadata, "pre", str, "default"),
         unknown=_id(metadata, "unknown_token_id", 0 if spm else None, len(pieces)),
@@ -45,7 +46,7 @@ def read_gguf_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         prefix_space=_get(metadata, "add_space_prefix", bool, spm),
         squeeze_spaces=_get(metadata, "remove_extra_whitespaces", bool, False),
         byte_fallback=spm,
-        charsmap=bytes(charsmap) if isinstance(charsmap, (bytes, bytearray, list)) else b"",
+        charsmap=_charsmap(metadata),
     )
     if faults := found.faults():
         raise TokenizerError(f"the file's tokenizer is malformed: {'; '.join(faults)}")
@@ -83,6 +84,23 @@ def _numbers(metadata: Mapping[str, Any], key: str) -> list[float]:
         return [] if isinstance(value, str) else [float(one) for one in value]
     except (TypeError, ValueError):
         raise TokenizerError(f"'{PREFIX}{key}' is no list of numbers") from None
+
+
+def _kinds(metadata: Mapping[str, Any]) -> list[int]:
+    found = _numbers(metadata, "token_type")
+    if not all(kind in Kind.__members__.values() for kind in found):
+        raise TokenizerError(f"'{PREFIX}token_type' holds kinds that there are not")
+    return [int(kind) for kind in found]
+
+
+def _charsmap(metadata: Mapping[str, Any]) -> bytes:
+    """A table of SentencePiece's, which files hold as an array of bytes."""
+    found = metadata.get(f"{PREFIX}precompiled_charsmap", b"")
+    if isinstance(found, np.ndarray) and found.dtype.itemsize == 1:
+        return found.tobytes()
+    if not isinstance(found, bytes):
+        raise TokenizerError(f"'{PREFIX}precompiled_charsmap' is no array of bytes")
+    return found
 
 
 def _id(metadata: Mapping[str, Any], key: str, default: int | None, count: int) -> int | None:
