@@ -264,6 +264,7 @@ def test_metadata_that_is_missing_or_wrong_is_listed_at_once(tmp_path: Path) -> 
     made.add_string("llama.embedding_length", "wide")
     made.add_array("llama.feed_forward_length", [1, 2])
     made.add_float32("llama.rope.freq_base", float("nan"))
+    made.add_array("llama.expert_count", [1, 2])
     finish(made)
     with pytest.raises(ModelFileError) as caught:
         FORMAT.open(tmp_path / "m.gguf")
@@ -395,3 +396,23 @@ def test_rows_that_are_no_heads_and_stacks_that_are_none(tmp_path: Path) -> None
     finish(made)
     with pytest.raises(ModelFileError, match="is not 4 heads"):
         FORMAT.open(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("rope.scale_linear", [1, 2], "not a number from 0 on"),
+        ("rope.scaling.factor", -1.0, "'-1.0', not a number from 0 on"),
+        ("rope.scaling.type", "spiral", "'spiral' is not known"),
+        ("rope.dimension_count", "all", "'all', not a number"),
+    ],
+)
+def test_rope_that_makes_no_sense(tmp_path: Path, key: str, value: Any, says: str) -> None:
+    made = writer(tmp_path / "m.gguf")
+    kind = gguf.GGUFValueType.get_type(value)
+    made.add_key_value(f"llama.{key}", value, kind)
+    made.add_tensor("rope_freqs.weight", np.zeros(8, np.float32))
+    finish(made)
+    with pytest.raises(ModelFileError, match=says) as caught:
+        FORMAT.open(tmp_path / "m.gguf")
+    assert "not what Llama 3's rule gives" in str(caught.value)

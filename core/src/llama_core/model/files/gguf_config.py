@@ -113,7 +113,7 @@ def _read_rope(
     def number(key: str) -> float | int | None:
         value = metadata.get(f"{arch}.rope.{key}")
         if value is None or (_is_number(value) and value >= 0):
-            return value  # type: ignore[no-any-return]
+            return value
         faults.append(f"'{arch}.rope.{key}' is {str(value)[:40]!r}, not a number from 0 on")
         return None
 
