@@ -49,7 +49,7 @@ format: setup  ## Put the code into the house's shape
 
 bench: setup  ## Measure, and keep the results in docs/benchmarks
 	@mkdir -p docs/benchmarks
-	@for each in $(filter-out benchmarks/report.py,$(wildcard benchmarks/*.py)); do \
+	@for each in $(shell grep -l '__main__' benchmarks/*.py); do \
 	  name=$$(basename $$each .py); echo "bench: $$name"; \
 	  $(BIN)/python $$each --json > docs/benchmarks/$$name.json.new \
 	    && mv docs/benchmarks/$$name.json.new docs/benchmarks/$$name.json || exit 1; \
