@@ -22,7 +22,8 @@ class ModelFiles:
     config: Mapping[str, Any]
     weights: Weights
     generation: Mapping[str, Any] = field(default_factory=dict)
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)  # what the tokenizer is built from
+    # `kind` (huggingface, sentencepiece, gguf), then `path` or `metadata`, `config`, `templates`
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
     chat_template: str | None = None
 
 
