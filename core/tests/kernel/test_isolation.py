@@ -223,20 +223,21 @@ class TestProviders:
     ) -> None:
         provider(install, hook, "GATE.wait(20)")
         with (
-            site.plugins(hook_timeout_seconds=0.02) as plugins,
+            site.plugins(hook_timeout_seconds=0.1) as plugins,
             ThreadPoolExecutor(1) as pool,
         ):
             plugins.activate("broken")
             gate = sys.modules["llama_plugin_broken"].GATE  # type: ignore[attr-defined]
             with ends(gate.set):
                 hanging = pool.submit(plugins.create, KIND_OF[hook], "broken/thing")
-                assert wait_for(lambda: len(said) > 0)
+                assert wait_for(lambda: any(f"has been in {hook} " in line for line in said))
                 assert_neighbour_works(plugins)
                 time.sleep(0.05)
                 assert not hanging.done()
             assert hanging.result(10)
-        assert said == [
-            f"plugin 'broken' has been in {hook} for over 0.02 s and cannot be interrupted from "
+        # Where the machine is slow, other calls take as long; the one that hangs is told once.
+        assert [line for line in said if f"has been in {hook} " in line] == [
+            f"plugin 'broken' has been in {hook} for over 0.1 s and cannot be interrupted from "
             "here. If it does not return, end the process; to go on without it: llama plugins "
             "disable broken"
         ]
@@ -346,7 +347,7 @@ class TestImport:
         sys.GATE_OF_THE_TEST = gate  # type: ignore[attr-defined]
         try:
             with (
-                site.plugins(hook_timeout_seconds=0.02) as plugins,
+                site.plugins(hook_timeout_seconds=0.1) as plugins,
                 ThreadPoolExecutor(1) as pool,
                 ends(gate.set),
             ):
@@ -356,7 +357,7 @@ class TestImport:
                 assert not hanging.done()
         finally:
             del sys.GATE_OF_THE_TEST  # type: ignore[attr-defined]
-        assert "plugin 'broken' has been in import llama_plugin_broken for over 0.02 s" in said[0]
+        assert "plugin 'broken' has been in import llama_plugin_broken for over 0.1 s" in said[0]
 
 
 class TestListeners:
@@ -415,7 +416,7 @@ class TestListeners:
     ) -> None:
         listener(install, hook, "GATE.wait(20)")
         event = sample(EVENT_OF[hook])
-        with site.plugins(hook_timeout_seconds=0.02) as plugins:
+        with site.plugins(hook_timeout_seconds=0.1) as plugins:
             plugins.start()
             gate = sys.modules["llama_plugin_broken"].GATE  # type: ignore[attr-defined]
             after: list[Event] = []
@@ -431,8 +432,9 @@ class TestListeners:
                 assert plugins.events.flush()
                 assert [one for one in after if one is event] == [event] * 101
         # Where the machine is slow, the import is reported too.
-        assert any(f"plugin 'broken' has been in {hook} for over 0.02 s" in line for line in said)
-        assert "plugin 'broken' is quarantined: it did not return within 0.02 s" in said[-1]
+        assert any(f"plugin 'broken' has been in {hook} for over 0.1 s" in line for line in said)
+        gone = "plugin 'broken' is quarantined: it did not return within 0.1 s"
+        assert any(gone in line for line in said)
 
     @pytest.mark.parametrize("body", ["event.time = 0", "object.__delattr__(event, 'nothing')"])
     @pytest.mark.parametrize("hook", LISTENERS)
