@@ -127,6 +127,7 @@ def _read_rope(
     kind = metadata.get(f"{arch}.rope.scaling.type", "linear" if older else "none")
     if not isinstance(kind, str) or kind not in ("none", "linear", "yarn", "longrope"):
         faults.append(f"the rope scaling {str(kind)[:40]!r} is not known")
+        kind = "none"  # an array would not even compare
     if "rope_freqs.weight" in factors:
         config["rope_scaling"] = _llama3(factors["rope_freqs.weight"], config, head)
         if config["rope_scaling"] is None:
