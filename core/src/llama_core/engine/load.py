@@ -7,22 +7,27 @@ stays readable in the result, since "which backend, and why" is the first thing 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from llama_core.choice import Choice, choose_backend
 from llama_core.contracts.architecture import SPEC as ARCHITECTURE
+from llama_core.contracts.backend import Device
 from llama_core.contracts.format import SPEC as FORMAT
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.model import SPEC as MODEL
+from llama_core.contracts.parallelism import SPEC as PARALLELISM
 from llama_core.contracts.program import Program
 from llama_core.contracts.rewrite import SPEC as REWRITE
+from llama_core.contracts.rewrite import Rewrite
 from llama_core.contracts.step import Plan
 from llama_core.engine.engine import Engine
 from llama_core.engine.faces import ThreadedEngine
-from llama_core.engine.request import Limits
+from llama_core.engine.ranks import Parallel, compile_ranks
+from llama_core.engine.request import Limits, Params, Request
 from llama_core.events import ModelLoaded, ModelUnloaded, Shutdown
 from llama_core.model import rewrites
 from llama_core.model.architectures import model_type, text_config
@@ -36,8 +41,8 @@ from llama_core.plugins import Plugins
 class _Decoder:
     """The engine's view of a detokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._text = Detokenizer(tokenizer)
+    def __init__(self, tokenizer: Tokenizer, show: Collection[str]) -> None:
+        self._text = Detokenizer(tokenizer, show=show)
 
     def feed(self, token: int) -> str:
         return self._text.push(token)
@@ -58,8 +63,8 @@ class EngineTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens)
 
-    def stream(self) -> _Decoder:
-        return _Decoder(self.tokenizer)
+    def stream(self, show: Collection[str] = ()) -> _Decoder:
+        return _Decoder(self.tokenizer, show)
 
 
 @dataclass(slots=True)
@@ -75,6 +80,10 @@ class Loaded:
     program: Program
     engine: ThreadedEngine
     load_seconds: float
+
+    def request(self, text: str, params: Params | None = None) -> Request:
+        """A text as a request of its own, for any face of the engine."""
+        return Request(uuid.uuid4().hex, tuple(self.tokenizer.encode(text)), params or Params())
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed."""
@@ -108,32 +117,51 @@ def build_model(plugins: Plugins, files: ModelFiles) -> tuple[Graph, Weights]:
     return graph, RenamedWeights(files.weights, architecture.rename)
 
 
+def choose_device(choice: Choice, prefer_gpu: bool) -> Device:
+    """The backend's first device of the preferred kind, or the first of any."""
+    fitting = [one for one in choice.devices if (one.kind != "cpu") == prefer_gpu]
+    return (fitting or list(choice.devices))[0]
+
+
 def load(
     reference: str | Path,
     *,
     plugins: Plugins,
     backend: str | None = None,
     backend_options: Mapping[str, Any] | None = None,
-    rewrite: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    rewrite: Sequence[Rewrite | tuple[str, Mapping[str, Any]]] = (),
+    parallel: Parallel | None = None,
     plan: Plan | None = None,
     limits: Limits | None = None,
     prefer_gpu: bool = True,
 ) -> Loaded:
-    """Open, rewrite, compile and start. Nothing is left behind where a step fails."""
+    """Open, rewrite, compile and start. Nothing is left behind where a step fails.
+
+    A rewrite is an object, or a name and options. Without a plan the model runs on the backend's
+    first device of the kind that is preferred; `parallel` splits it over several.
+    """
     began = time.monotonic()
     plugins.start()
-    plan, limits = plan or Plan(), limits or Limits()
+    limits = limits or Limits()
     files = find_model(plugins, reference)
     graph, weights = build_model(plugins, files)
-    made = [plugins.create(REWRITE, name, options) for name, options in rewrite]
-    graph, weights = rewrites.apply(made, graph, weights)
+    made = [plugins.create(REWRITE, *one) if isinstance(one, tuple) else one for one in rewrite]
     tokenizer = open_tokenizer(files)
     choice = choose_backend(plugins, backend, prefer_gpu=prefer_gpu, options=backend_options)
-    program = choice.backend.compile(graph, weights, plan)
+    plan = plan or Plan(devices=(choose_device(choice, prefer_gpu).id,))
+    program: Program
+    if parallel is None:
+        graph, weights = rewrites.apply(made, graph, weights)
+        program = choice.backend.compile(graph, weights, plan)
+    else:
+        strategy = plugins.create(PARALLELISM, parallel.strategy, parallel.options)
+        program = compile_ranks(
+            strategy, choice.backend, graph, weights, plan, parallel.devices, made
+        )
     engine = Engine(
         program,
         limits,
-        create=plugins.create,
+        plugins=plugins,
         tokenizer=EngineTokenizer(tokenizer),
         eos=tokenizer.eos,
         adapter_slots=plan.adapter_slots,
