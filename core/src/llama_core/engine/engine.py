@@ -34,6 +34,7 @@ from llama_core.engine.request import Finish, Limits, Link, Request, Update, che
 from llama_core.engine.sampling import Create, build, choice_seed, on_device
 from llama_core.engine.scheduler import Schedule, Scheduler
 from llama_core.engine.sequence import Sequence as Stream
+from llama_core.engine.trace import Untraced
 from llama_core.engine.verify import not_finite, pool, score_prompt, take, verify
 from llama_core.errors import ConfigError, LlamaError, MissingCapability
 
@@ -82,6 +83,7 @@ class Engine:
         self.seed = secrets.randbits(64) if seed is None else seed
         self.clock = clock
         self.counters = Counters()
+        self.trace = Untraced()  # a Trace while somebody profiles
         self._samples: frozenset[str] = getattr(program, "samples", frozenset())
         kv = program.kv
         self.blocks = BlockManager(
@@ -159,6 +161,7 @@ class Engine:
 
     def step(self) -> list[Update]:
         """One turn of the wheel: what happened, and to whom."""
+        self.trace.phase("schedule")
         for answer, error in self.drafting.propose(self.scheduler.running, self._answers):
             self._end(answer.request.id, "error", error)
         plan = self.scheduler.schedule(self.clock())
@@ -171,13 +174,17 @@ class Engine:
             else:
                 self._advance(plan, output, rows)
         updates, self._reports = self._reports, []
+        self.trace.end_step()
         return updates
 
     def _run(self, plan: Schedule) -> tuple[Output, Rows]:
+        self.trace.phase("assemble")
         if plan.copies:
             self.program.copy_blocks([(c.group, c.source, c.target) for c in plan.copies])
         batch, rows = assemble(plan, self._answers, len(self.blocks.pools))
+        self.trace.phase("submit", sequences=len(plan.sequences), rows=len(batch.tokens_T))
         output = self.program.submit(batch).result()
+        self.trace.phase("sample")
         inspect(output, rows, self.program.vocab_size)
         return output, rows
 
@@ -190,6 +197,7 @@ class Engine:
             best_R = logits_RV.argmax(1)  # also finds NaN, and rows that forbid everything
             finite = np.isfinite(logits_RV[np.arange(len(best_R)), best_R]).tolist()
             best = best_R.tolist()
+        self.trace.phase("postprocess")
         at = [0, 0, 0, 0]  # the next row of each kind
         for sequence, (kind, count) in zip(plan.sequences, rows.wants, strict=True):
             scheduled, sequence.num_scheduled = sequence.num_scheduled, 0
@@ -281,6 +289,7 @@ class Engine:
             raise
         except Exception as error:
             raise ProcessorFault(f"the request could not be set up: {error!r}") from error
+        self.trace.watch(answer.chain)
         answer.resume()
         return answer
 
