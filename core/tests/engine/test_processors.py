@@ -9,10 +9,21 @@ import pytest
 
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
-from llama_core.engine.processors import Processors, Use
+from llama_core.engine.faults import ProcessorFault
+from llama_core.engine.processors import Postprocessors, prepare
+from llama_core.engine.request import Use
 from llama_core.errors import LlamaError, MissingCapability, OptionsError, PluginFault, StrictError
 from llama_core.hookspecs import hookimpl
 from llama_core.plugins import Config, Plugins
+
+from .toy import Letters, ask, make, run
+
+
+class Bombs(Letters):
+    """Every token is the same word."""
+
+    def feed(self, token: int) -> str:
+        return "bomb"
 
 
 class Upper:
@@ -55,7 +66,23 @@ class Junk:
         return None
 
 
-AFTER = {"upper": Upper, "hold": Hold, "guard": Guard, "junk": Junk}
+class Brief:
+    """Ends the answer at a full stop, and must not be called again."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def feed(self, piece: Piece) -> list[Piece]:
+        assert not self.over
+        self.over = "." in piece.text
+        return [Piece(piece.text, stop=self.over), Piece("behind the end")][: 1 + self.over]
+
+    def finish(self) -> list[Piece]:
+        assert not self.over
+        return []
+
+
+AFTER = {"upper": Upper, "hold": Hold, "guard": Guard, "junk": Junk, "brief": Brief}
 
 
 def before(name: str) -> Any:
@@ -98,8 +125,8 @@ def text(pieces: list[Piece]) -> str:
 
 
 def test_they_run_in_the_order_the_request_names() -> None:
-    chain = Processors(plugins(), [Use("b"), Use("a")], [Use("hold"), Use("upper")])
-    assert chain.prepare(Prompt(text="x")).text == "x+b+a"
+    assert prepare(plugins(), [Use("b"), Use("a")], Prompt(text="x")).text == "x+b+a"
+    chain = Postprocessors(plugins(), [Use("hold"), Use("upper")])
     assert text(chain.feed(Piece("one tw"))) == "ONE "
     assert text(chain.feed(Piece("o three"))) == "TWO "
     assert text(chain.finish()) == "THREE"
@@ -107,13 +134,55 @@ def test_they_run_in_the_order_the_request_names() -> None:
 
 def test_each_request_has_processors_of_its_own() -> None:
     several = plugins()
-    one, two = (Processors(several, [], [Use("hold")]) for _ in range(2))
+    one, two = (Postprocessors(several, [Use("hold")]) for _ in range(2))
     one.feed(Piece("mine"))
     assert text(two.finish()) == ""
 
 
+def test_the_end_of_an_answer_is_passed_on_once() -> None:
+    """What stops is not called again, nothing behind it comes, and what others held does."""
+    chain = Postprocessors(plugins(), [Use("brief"), Use("hold")])
+    assert text(chain.feed(Piece("one two"))) == "one "
+    assert not chain.stopped
+    assert text(chain.feed(Piece(" three. four"))) == "two three. "
+    assert chain.stopped
+    assert text(chain.feed(Piece("five"))) == ""
+    assert text(chain.finish()) == "four"
+
+
+def test_a_fault_of_the_applications_own_object_is_not_a_plugins() -> None:
+    several = plugins()
+    with pytest.raises(ProcessorFault, match="postprocessor Guard failed: RuntimeError"):
+        Postprocessors(several, [Guard()]).feed(Piece("bomb"))
+    assert several["mine"].num_faults == 0
+
+
+def test_an_engine_guards_the_processors_of_its_requests() -> None:
+    """By name, in the engine: a fault ends one request, is counted, and at last closes the door."""
+    several = plugins(max_faults=2)
+    engine = make(tokenizer=Bombs(), plugins=several)
+    uses = (Use("guard", required=True),)
+    for _ in range(2):
+        answers = run(engine, ask("bad", postprocessors=uses), ask("good"))
+        assert "plugin 'mine' failed in postprocessor 'guard'" in str(answers["bad", 0].error)
+        assert answers["bad", 0].text == ""
+        assert answers["good", 0].text == "bomb" * 8
+    with pytest.raises(LlamaError, match="quarantined"):
+        engine.add(ask("third", postprocessors=uses))
+    assert not engine.has_work
+
+
+def test_an_engine_leaves_out_aloud_what_is_not_required(caplog: pytest.LogCaptureFixture) -> None:
+    engine = make(tokenizer=Bombs(), plugins=plugins())
+    answer = run(engine, ask(max_tokens=2, postprocessors=(Use("upr"), Use("upper"))))["r", 0]
+    assert answer.text == "BOMBBOMB"
+    assert "postprocessor 'upr' is left out" in caplog.text
+    with pytest.raises(MissingCapability, match="given no plugins"):
+        make(tokenizer=Bombs()).add(ask(postprocessors=(Use("upper"),)))
+
+
 def test_a_fault_ends_the_request_and_names_the_plugin() -> None:
-    chain = Processors(plugins(), [], [Use("guard")])
+    chain = Postprocessors(plugins(), [Use("guard")])
     assert text(chain.feed(Piece("fine"))) == "fine"
     with pytest.raises(PluginFault, match="plugin 'mine' failed in postprocessor 'guard'"):
         chain.feed(Piece("a bomb"))
@@ -121,45 +190,45 @@ def test_a_fault_ends_the_request_and_names_the_plugin() -> None:
 
 def test_junk_is_a_fault_too() -> None:
     with pytest.raises(PluginFault, match="it passed on str where a Piece was due"):
-        Processors(plugins(), [], [Use("junk")]).feed(Piece("x"))
+        Postprocessors(plugins(), [Use("junk")]).feed(Piece("x"))
     with pytest.raises(PluginFault, match="it gave NoneType where list was due"):
-        Processors(plugins(), [], [Use("junk")]).finish()
+        Postprocessors(plugins(), [Use("junk")]).finish()
     with pytest.raises(PluginFault, match="it gave NoneType where Prompt was due"):
-        Processors(plugins(), [Use("nothing")], []).prepare(Prompt(text="x"))
+        prepare(plugins(), [Use("nothing")], Prompt(text="x"))
 
 
 def test_a_refusal_of_the_request_is_not_a_fault() -> None:
     several = plugins()
     with pytest.raises(LlamaError, match="not on my watch"):
-        Processors(several, [Use("refuse")], []).prepare(Prompt(text="x"))
+        prepare(several, [Use("refuse")], Prompt(text="x"))
     assert several["mine"].num_faults == 0
 
 
 def test_a_missing_processor_is_left_out_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    chain = Processors(plugins(), [], [Use("upr"), Use("upper")])
+    chain = Postprocessors(plugins(), [Use("upr"), Use("upper")])
     assert text(chain.feed(Piece("on"))) == "ON"
     assert "postprocessor 'upr' is left out" in caplog.text
 
 
 def test_a_missing_required_processor_refuses_the_request() -> None:
     with pytest.raises(MissingCapability, match="postprocessor 'upr'"):
-        Processors(plugins(), [], [Use("upr", required=True)])
+        Postprocessors(plugins(), [Use("upr", required=True)])
 
 
 def test_wrong_options_refuse_the_request_whatever_the_mark() -> None:
     with pytest.raises(OptionsError, match="takes no options"):
-        Processors(plugins(), [], [Use("upper", {"louder": True})])
+        Postprocessors(plugins(), [Use("upper", {"louder": True})])
 
 
 def test_strict_mode_leaves_nothing_out() -> None:
     with pytest.raises(StrictError, match="postprocessor 'upr' is left out"):
-        Processors(plugins(strict=True), [], [Use("upr")])
+        Postprocessors(plugins(strict=True), [Use("upr")])
 
 
 def test_a_guard_quarantined_by_its_faults_closes_the_door() -> None:
     several = plugins(max_faults=2)
     for _ in range(2):
         with pytest.raises(PluginFault):
-            Processors(several, [], [Use("guard", required=True)]).feed(Piece("bomb"))
+            Postprocessors(several, [Use("guard", required=True)]).feed(Piece("bomb"))
     with pytest.raises(LlamaError, match="plugin 'mine' is quarantined: 2 fault"):
-        Processors(several, [], [Use("guard", required=True)])
+        Postprocessors(several, [Use("guard", required=True)])

@@ -191,7 +191,7 @@ class Letters:
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(self.words[t] for t in tokens)
 
-    def stream(self) -> Letters:
+    def stream(self, show: Sequence[str] = ()) -> Letters:
         return self
 
     def feed(self, token: int) -> str:

@@ -6,17 +6,17 @@ choice, and decides when the answer is over. It knows no batch, no block and no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from llama_core.contracts.postprocessor import Piece, Postprocessor
+from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import DeviceSampling
 from llama_core.engine.faults import ProcessorFault
+from llama_core.engine.processors import Postprocessors
 from llama_core.engine.request import Finish, Logprob, Request, Update, Usage
 from llama_core.engine.sampling import Chain
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.engine.stops import Stops
-from llama_core.errors import LlamaError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +42,8 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of the tokens."""
 
-    def stream(self) -> Decoder:
-        """A new decoder for one answer."""
+    def stream(self, show: Collection[str] = ()) -> Decoder:
+        """A new decoder for one answer; of the special tokens it leaves in the text these."""
 
 
 class Answer:
@@ -84,7 +84,7 @@ class Answer:
         ends: frozenset[int] = frozenset(),
         device: tuple[tuple[str, float], ...] | None = None,
         decoder: Decoder | None = None,
-        processors: Sequence[Postprocessor] = (),
+        processors: Postprocessors | None = None,
     ) -> None:
         self.request = request
         self.choice = choice
@@ -145,16 +145,8 @@ class Answer:
         if self.stopped_by is None or isinstance(self.stopped_by, int):
             pieces += self._feed_text(self._text(self.decoder.finish))
             if self.stops is not None and self.stops.found is None:
-                pieces += self._process([Piece(self.stops.finish())])
-        for i, processor in enumerate(self.processors):
-            try:
-                held = processor.finish()
-            except LlamaError:
-                raise
-            except Exception as error:
-                raise _fault(processor, error) from error
-            pieces += self._process(held, i + 1)
-        return pieces
+                pieces += self._process(self.stops.finish())
+        return pieces if self.processors is None else [*pieces, *self.processors.finish()]
 
     def resume(self) -> None:
         """Let the chain and the decoder know the beginning of the answer that was given."""
@@ -182,18 +174,13 @@ class Answer:
             text = self.stops.feed(text)
             if self.stops.found is not None:
                 self.finish, self.stopped_by = "stop", self.stops.found
-        return self._process([Piece(text)])
+        return self._process(text)
 
-    def _process(self, pieces: list[Piece], first: int = 0) -> list[Piece]:
-        pieces = [p for p in pieces if p.text or p.data or p.stop]
-        for processor in self.processors[first:]:
-            try:
-                pieces = [out for piece in pieces for out in processor.feed(piece)]
-            except LlamaError:
-                raise
-            except Exception as error:
-                raise _fault(processor, error) from error
-        if any(p.stop for p in pieces) and self.finish is None:
+    def _process(self, text: str) -> list[Piece]:
+        if self.processors is None:
+            return [Piece(text)] if text else []
+        pieces = self.processors.feed(Piece(text))
+        if self.processors.stopped and self.finish is None:
             self.finish = "stop"
         return pieces
 
@@ -206,7 +193,3 @@ class Answer:
             ) from error
         assert isinstance(text, str)
         return text
-
-
-def _fault(processor: Postprocessor, error: Exception) -> ProcessorFault:
-    return ProcessorFault(f"postprocessor {type(processor).__name__} failed: {error!r}")

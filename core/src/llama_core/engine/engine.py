@@ -30,13 +30,15 @@ from llama_core.engine.faults import (
     ProgramFault,
     QueueFull,
 )
-from llama_core.engine.request import Finish, Limits, Link, Request, Update, check
+from llama_core.engine.processors import Postprocessors
+from llama_core.engine.request import Finish, Limits, Request, Update, check
 from llama_core.engine.sampling import Create, build, choice_seed, on_device
 from llama_core.engine.scheduler import Schedule, Scheduler
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.engine.trace import Untraced
 from llama_core.engine.verify import not_finite, pool, score_prompt, take, verify
 from llama_core.errors import ConfigError, LlamaError, MissingCapability
+from llama_core.plugins import Plugins
 
 
 @dataclass(slots=True)
@@ -64,7 +66,8 @@ class Engine:
         program: Program,
         limits: Limits | None = None,
         *,
-        create: Create = no_capabilities,
+        plugins: Plugins | None = None,
+        create: Create | None = None,
         tokenizer: Tokenizer | None = None,
         eos: frozenset[int] = frozenset(),
         drafter: Drafter | None = None,
@@ -75,7 +78,8 @@ class Engine:
     ) -> None:
         limits = Limits() if limits is None else limits
         self.program = program
-        self.create = create
+        self.plugins = plugins
+        self.create = create or (plugins.create if plugins else no_capabilities)
         self.tokenizer = tokenizer
         self.eos = eos
         self.drafting = Drafting(drafter, most_drafts, program.vocab_size)
@@ -264,12 +268,15 @@ class Engine:
         self, request: Request, choice: int, stream: Stream, limit: int, seed: int
     ) -> Answer:
         """Everything that one choice needs of its own."""
-        params = request.params
+        params, processors = request.params, None
         ends = params.stop_tokens | (frozenset() if params.ignore_eos else self.eos)
         context = SamplingContext(
             request.prompt, list(request.answer), choice_seed(seed, choice), ends
         )
         try:
+            if params.postprocessors:
+                processors = Postprocessors(self.plugins, params.postprocessors)
+            show = processors.markers if processors else ()
             answer = Answer(
                 request,
                 choice,
@@ -279,11 +286,8 @@ class Engine:
                 ends=ends,
                 device=on_device(params, self._samples) if self._samples else None,
                 seed=seed,
-                decoder=None if self.tokenizer is None else self.tokenizer.stream(),
-                processors=[
-                    self.create("postprocessor", p.name, p.options) if isinstance(p, Link) else p
-                    for p in params.postprocessors
-                ],
+                decoder=None if self.tokenizer is None else self.tokenizer.stream(show),
+                processors=processors,
             )
         except LlamaError:
             raise
@@ -298,8 +302,8 @@ class Engine:
         return self._serial
 
     def _longest(self, asked: int) -> int:
-        """The context length asked for, or what the program's memory holds where that is less."""
-        longest = asked
+        """The context length asked for, or what the program holds where that is less."""
+        longest = min(asked, self.program.kv.context_length or asked)
         while longest and not self.blocks.fits(longest):
             longest -= 1
         if longest < 2:

@@ -77,6 +77,7 @@ class Loaded:
     graph: Graph
     tokenizer: Tokenizer
     choice: Choice
+    plan: Plan
     program: Program
     engine: ThreadedEngine
     load_seconds: float
@@ -169,6 +170,5 @@ def load(
     seconds = time.monotonic() - began
     name = Path(str(reference)).name
     plugins.emit(ModelLoaded(model=name, backend=choice.name, seconds=seconds))
-    return Loaded(
-        name, plugins, files, graph, tokenizer, choice, program, ThreadedEngine(engine), seconds
-    )
+    threaded = ThreadedEngine(engine)
+    return Loaded(name, plugins, files, graph, tokenizer, choice, plan, program, threaded, seconds)

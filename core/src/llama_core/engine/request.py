@@ -34,6 +34,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """A pre- or postprocessor by name; without one that is `required` the request is refused."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Params:
     """How an answer is to be chosen, and when it ends."""
 
@@ -49,7 +58,7 @@ class Params:
     logprobs: int | None = None  # how many alternatives beside the chosen token
     prompt_logprobs: int | None = None
     processed_logprobs: bool = False  # of what the transforms left, not of the model's own logits
-    postprocessors: tuple[Link | Postprocessor, ...] = ()
+    postprocessors: tuple[Use | Postprocessor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

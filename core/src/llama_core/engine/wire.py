@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from llama_core.contracts.postprocessor import Piece
 from llama_core.engine import faults
-from llama_core.engine.request import Link, Logprob, Params, Request, Update, Usage
+from llama_core.engine.request import Link, Logprob, Params, Request, Update, Usage, Use
 from llama_core.errors import LlamaError
 
 MOST_BYTES = 64 << 20  # of one message
@@ -147,7 +147,7 @@ def from_request(request: Request) -> Message:
             "logprobs": params.logprobs,
             "prompt_logprobs": params.prompt_logprobs,
             "processed_logprobs": params.processed_logprobs,
-            "postprocessors": [_from_link(p) for p in params.postprocessors],
+            "postprocessors": [_from_use(p) for p in params.postprocessors],
         },
     }
 
@@ -156,8 +156,8 @@ def to_request(message: Any) -> Request:
     """Types are checked here, bounds by the engine that takes the request."""
     fields = _fields(message, Request)
     params = _fields(fields.pop("params", None), Params)
-    for name in ("transforms", "postprocessors"):
-        params[name] = tuple(_to_link(link) for link in _list(params[name], list))
+    params["transforms"] = tuple(_to_link(link) for link in _list(params["transforms"], list))
+    params["postprocessors"] = tuple(_to_use(use) for use in _list(params["postprocessors"], list))
     params["sampler"] = _to_link(params["sampler"])
     params["stop"] = tuple(_list(params["stop"], str))
     params["stop_tokens"] = frozenset(_list(params["stop_tokens"], int))
@@ -254,11 +254,21 @@ def to_error(message: Mapping[str, Any]) -> LlamaError:
 
 def _from_link(link: object) -> list[Any]:
     if not isinstance(link, Link):
-        raise WireError(
-            f"a {type(link).__name__} cannot travel to a worker process",
-            remedy="Give it by name and options, as a Link",
-        )
+        raise _stays_here(link, Link)
     return [link.name, dict(link.options)]
+
+
+def _from_use(use: object) -> list[Any]:
+    if not isinstance(use, Use):
+        raise _stays_here(use, Use)
+    return [use.name, dict(use.options), use.required]
+
+
+def _stays_here(part: object, kind: type) -> WireError:
+    return WireError(
+        f"a {type(part).__name__} cannot travel to a worker process",
+        remedy=f"Give it by name and options, as a {kind.__name__}",
+    )
 
 
 def _to_link(message: Any) -> Link:
@@ -270,6 +280,13 @@ def _to_link(message: Any) -> Link:
     ):
         raise WireError(f"not a name with options: {message!r}")
     return Link(message[0], message[1])
+
+
+def _to_use(message: Any) -> Use:
+    if not isinstance(message, list) or len(message) != 3 or type(message[2]) is not bool:
+        raise WireError(f"not a name with options and a mark: {message!r}")
+    link = _to_link(message[:2])
+    return Use(link.name, link.options, message[2])
 
 
 def _from_logprob(p: Logprob) -> list[Any]:

@@ -20,13 +20,20 @@ class Detokenizer:
     """The text of one sequence. `after` are the tokens before the first that is pushed.
 
     A text that goes on keeps the space its first word begins with; a character begun by the last
-    tokens of `after` comes out whole with the tokens that end it.
+    tokens of `after` comes out whole with the tokens that end it. `show` are the special tokens
+    that are not skipped.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, after: Sequence[int] = (), *, skip_special: bool = True
+        self,
+        tokenizer: Tokenizer,
+        after: Sequence[int] = (),
+        *,
+        skip_special: bool = True,
+        show: Iterable[str] = (),
     ) -> None:
-        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._skipped = skipped.difference(map(tokenizer.token_to_id, show))
         pieces = tokenizer.pieces
         self._stream: _ByBytes | _ByLibrary
         if pieces is None:
