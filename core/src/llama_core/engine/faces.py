@@ -156,7 +156,7 @@ class Face(ABC):
                 result.add(update)
         return _checked(result)
 
-    def batch(self, requests: Iterable[Request], ahead: int = 256) -> Iterator[Result]:
+    def batch(self, requests: Iterable[Request], ahead: int = 256) -> Generator[Result]:
         """The results of many requests in their order, errors within them, `ahead` at a time."""
         pending: deque[tuple[Request, Mailbox | LlamaError]] = deque()
         source = iter(requests)
