@@ -15,7 +15,7 @@ class Timing:
 
     name: str  # of the node; joined by " + " where several ran as one
     op: str
-    began_ns: int  # since `submit` was called
+    began_ns: int  # since the step began
     ns: int
 
 

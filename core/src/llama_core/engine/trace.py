@@ -34,6 +34,16 @@ class Event:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Total:
+    """All events of one name together, and what is left without those nested in them."""
+
+    op: str
+    count: int = 0
+    ns: int = 0
+    own_ns: int = 0
+
+
 class Untraced:
     """What an engine tells when nobody profiles it, and nobody keeps."""
 
@@ -52,6 +62,7 @@ class Trace(Untraced):
 
     def __init__(self, program: Program, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.events: list[Event] = []
+        self.totals: dict[tuple[str, str], Total] = {}  # by kind and name
         self.num_left_out = 0
         self.thread = 0
         self.wall_ns = 0  # set by `stop`
@@ -60,6 +71,7 @@ class Trace(Untraced):
         self._step: int | None = None  # when the one under way began
         self._phase: tuple[str, int, Mapping[str, Any]] | None = None
         self._inner: list[Event] = []  # of the phase under way
+        self._in_phases = 0  # of the step under way
         if self._timed is not None:
             self._timed.keep_times(True)
         self._zero = clock()
@@ -80,9 +92,11 @@ class Trace(Untraced):
     def end_step(self) -> None:
         now = self._clock()
         self._close(now)
-        assert self._step is not None, "a step ends that has no phase"
-        self._add(Event("step", "step", self._step - self._zero, now - self._step))
-        self._step = None
+        if self._step is None:  # it began before anybody profiled
+            return
+        ns = now - self._step
+        self._add(Event("step", "step", self._step - self._zero, ns), ns - self._in_phases)
+        self._step, self._in_phases = None, 0
 
     def watch(self, chain: Chain) -> None:
         chain.transforms = [self._clocked(transform) for transform in chain.transforms]
@@ -110,20 +124,27 @@ class Trace(Untraced):
         if self._phase is None:
             return
         name, began, about = self._phase
-        self._add(Event("phase", name, began - self._zero, now - began, about))
+        self._phase = None
+        ns = now - began
+        self._in_phases += ns
+        inner, self._inner = self._inner, []
         if name == "submit" and self._timed is not None:
             for one in self._timed.times():
-                # A clock of the program's own may differ by its resolution: nested is nested.
-                start = min(one.began_ns, now - began)
-                length = min(one.ns, now - began - start)
-                about = {"op": one.op}
-                self._add(Event("node", one.name, began - self._zero + start, length, about))
-        for event in self._inner:
-            self._add(event)
-        self._inner.clear()
-        self._phase = None
+                # The program's clock may begin or tick otherwise: what is nested stays within.
+                start = min(one.began_ns, ns)
+                node_ns = min(one.ns, ns - start)
+                at = began - self._zero + start
+                inner.append(Event("node", one.name, at, node_ns, {"op": one.op}))
+        own = ns - sum(event.ns for event in inner)
+        self._add(Event("phase", name, began - self._zero, ns, about), own)
+        for event in inner:
+            self._add(event, event.ns)
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: Event, own_ns: int) -> None:
+        total = self.totals.setdefault((event.kind, event.name), Total(event.about.get("op", "")))
+        total.count += 1
+        total.ns += event.ns
+        total.own_ns += own_ns
         if len(self.events) < MOST_EVENTS:
             self.events.append(event)
         else:

@@ -7,6 +7,7 @@ collectives, outputs. An op without a method runs on the NumPy reference, and th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from llama_core.contracts.backend import Device, Devices, Support
 from llama_core.contracts.parallelism import Communicator
 from llama_core.contracts.program import KVLayout
 from llama_core.contracts.step import Batch, Output, Plan, Want
+from llama_core.contracts.timing import Timing
 from llama_core.errors import LlamaError
 from llama_core.model import batch as batches
 from llama_core.model import ops
@@ -100,6 +102,7 @@ class OpProgram:
         self._held: dict[tuple[str, bool], Any] = {}  # weight and whether uploaded: its numbers
         self._sampled_T: Array = np.zeros(0, np.int32)
         self._last_use = {value: node.name for node in graph.nodes for value in node.inputs}
+        self._times: list[Timing] | None = None  # of the last step, while a clock is held to it
         self._closed = False
 
     @property
@@ -141,6 +144,8 @@ class OpProgram:
     def _walk(self, batch: Batch, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run every node; give the graph's outputs as NumPy arrays."""
         backend, kept = self._backend, set(self.graph.outputs.values())
+        times = self._times = None if self._times is None else []
+        submitted = began = time.perf_counter_ns()
         values: dict[str, tuple[Any, bool]] = {name: (x, False) for name, x in inputs.items()}
         memory = Step(self, batch)
         for node in self.graph.nodes:
@@ -150,6 +155,10 @@ class OpProgram:
             weights = {role: self._weight(w, there) for role, w in node.weights.items()}
             run = native if native is not None else ops.op(node.op).reference
             values[node.name] = (run(ops.Call(node, given, weights, memory)), there)
+            if times is not None:
+                ended = time.perf_counter_ns()
+                times.append(Timing(node.name, node.op, began - submitted, ended - began))
+                began = ended
             for value in set(node.inputs) - kept:
                 if self._last_use[value] == node.name and value not in inputs:
                     del values[value]
@@ -243,6 +252,13 @@ class OpProgram:
                     slots[slot][: part.shape[0], : part.shape[1]] = part
                 self._held[node.weights[role], False] = slots
                 self._held.pop((node.weights[role], True), None)
+
+    def keep_times(self, on: bool) -> None:
+        """Hold a clock to every node from the next step on, or put it away."""
+        self._times = [] if on else None
+
+    def times(self) -> Sequence[Timing]:
+        return tuple(self._times or ())
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         for group, source, target in pairs:

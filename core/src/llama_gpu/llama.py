@@ -1,0 +1,192 @@
+"""LlamaGPU: a model that answers, from a path or a name, on the best backend that is here.
+
+It decides nothing: `llama_core` finds the files, chooses the backend and says why, and runs all
+calls of all threads in one batch. For asyncio use `llama_core.engine.load` itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+from llama_core.contracts.rewrite import Rewrite
+from llama_core.contracts.step import Plan
+from llama_core.engine.faults import InvalidRequest
+from llama_core.engine.load import Loaded, load
+from llama_core.engine.ranks import Parallel
+from llama_core.engine.request import Limits
+from llama_core.plugins import Plugins
+from llama_gpu.asking import Asking
+from llama_gpu.machine import detect
+from llama_gpu.memory import memory_usage
+
+log = logging.getLogger("llama_core")
+
+
+class LlamaGPU:
+    """A loaded model. Any number of threads may call it at once; close it, or use it in `with`."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        prefer_gpu: bool = True,
+        auto_detect_aws: bool = True,
+        *,
+        backend: str | None = None,
+        rewrite: Sequence[Rewrite | tuple[str, Mapping[str, Any]]] = (),
+        parallel: Parallel | None = None,
+        plan: Plan | None = None,
+        limits: Limits | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
+        """Load a folder, a file or a model plugin's name. What follows `backend` is `load()`'s."""
+        plugins = Plugins.load() if plugins is None else plugins
+        self._prefer_gpu = prefer_gpu
+        self._parallel = parallel
+        self._loaded: Loaded = load(
+            model,
+            plugins=plugins,
+            backend=backend,
+            rewrite=rewrite,
+            parallel=parallel,
+            plan=plan,
+            limits=limits,
+            prefer_gpu=prefer_gpu,
+        )
+        self._machine = (
+            detect(plugins) if auto_detect_aws else {"known": False, "reason": "not asked"}
+        )
+
+    def infer(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> str:
+        """The model's continuation of a text: up to 256 tokens, unless `max_tokens` is given."""
+        asking = Asking(
+            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+        )
+        result = self._loaded.engine.generate(asking.request(self._loaded, prompt))
+        return result.choices[0].text
+
+    def batch_infer(
+        self,
+        prompts: Sequence[str],
+        batch_size: int = 256,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> list[str]:
+        """The continuations of many texts, in their order; `batch_size` are under way at a time.
+
+        Each is what `infer` would give. The first error is raised, and says which text it is of.
+        """
+        if isinstance(prompts, str):
+            raise InvalidRequest(
+                "batch_infer takes a list of prompts, not one text",
+                param="prompts",
+                remedy="Call infer(), or give a list.",
+            )
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise InvalidRequest(
+                f"batch_size must be a whole number from 1, not {batch_size!r}", param="batch_size"
+            )
+        asking = Asking(
+            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+        )
+        requests = [asking.request(self._loaded, prompt) for prompt in prompts]
+        texts = []
+        with closing(self._loaded.engine.batch(requests, ahead=batch_size)) as results:
+            for number, result in enumerate(results):
+                choice = result.choices[0]
+                if choice.error is not None:
+                    choice.error.add_note(f"in prompt {number} of {len(requests)}")
+                    raise choice.error
+                texts.append(choice.text)
+        return texts
+
+    def stream_infer(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> Generator[str]:
+        """The same text as `infer`, in pieces as they come. Closing the generator cancels it."""
+        asking = Asking(
+            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+        )
+        request = asking.request(self._loaded, prompt)  # now: a mistake is not the reader's
+
+        def pieces() -> Generator[str]:
+            with closing(self._loaded.engine.stream(request)) as updates:
+                for update in updates:
+                    if update.error is not None:
+                        raise update.error
+                    if update.text:
+                        yield update.text
+
+        return pieces()
+
+    def get_backend_info(self) -> dict[str, Any]:
+        """Which backend runs the model, why, what was rejected and why, and on what devices."""
+        loaded, choice = self._loaded, self._loaded.choice
+        devices = [
+            {"id": d.id, "kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes or None}
+            for d in choice.devices
+        ]
+        used = self._parallel.devices if self._parallel else loaded.plan.devices
+        return {
+            "backend": choice.name,
+            "reason": choice.reason,
+            "rejected": dict(choice.rejected),
+            "devices": devices,
+            "used_devices": list(used),
+            "on_gpu": any(d["kind"] != "cpu" for d in devices if d["id"] in used),
+            "prefer_gpu": self._prefer_gpu,
+            "model": loaded.name,
+            "architecture": loaded.graph.architecture,
+            "rewrites": list(loaded.graph.rewrites),
+            "parallel": None if self._parallel is None else self._parallel.strategy,
+            "invariance": loaded.program.invariance,
+            "load_seconds": loaded.load_seconds,
+            "machine": self._machine,
+            "announcements": list(loaded.plugins.announcements.counts),
+        }
+
+    def get_memory_usage(self) -> dict[str, Any]:
+        """What process, weights and remembered tokens take, in bytes; None where nobody knows."""
+        return memory_usage(self._loaded)
+
+    def close(self) -> None:
+        """Give back threads and memory; twice is allowed."""
+        self._loaded.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
