@@ -35,6 +35,7 @@ class KVLayout:
     groups: tuple[KVGroup, ...]
     block_size: int  # tokens
     num_blocks: int  # in each group
+    context_length: int | None = None  # positions a sequence may have; None: as blocks allow
 
 
 class Pending(Protocol):

@@ -162,7 +162,10 @@ def joined(layouts: Sequence[KVLayout]) -> KVLayout:
         total = group.bytes_per_token + (known.bytes_per_token if known else 0)
         groups[group.window] = KVGroup(tuple(sorted(layers)), group.window, total)
     return KVLayout(
-        tuple(groups.values()), holding[0].block_size, min(one.num_blocks for one in holding)
+        tuple(groups.values()),
+        holding[0].block_size,
+        min(one.num_blocks for one in holding),
+        holding[0].context_length,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,19 +19,13 @@ from llama_core.contracts.parallelism import Communicator
 from llama_core.contracts.program import KVLayout
 from llama_core.contracts.step import Batch, Output, Plan, Want
 from llama_core.contracts.timing import Timing
-from llama_core.errors import LlamaError
 from llama_core.model import batch as batches
-from llama_core.model import ops
+from llama_core.model import ops, programs
 from llama_core.model.graph import Graph, GraphError, Node
 from llama_core.model.numerics import Array
 from llama_core.model.paged import PagedMemory
+from llama_core.model.programs import Done
 from llama_core.model.weights import Weights
-
-
-class ProgramClosed(LlamaError):
-    """The program was closed and takes no more steps."""
-
-    code = "program_closed"
 
 
 class OpBackend:
@@ -110,12 +103,10 @@ class OpProgram:
         return self._memory.layout
 
     def submit(self, batch: Batch) -> Done:
-        if self._closed:
-            raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+        programs.check_open(self._closed)
         batches.check(batch, self.vocab_size, self.graph.hidden_size, self.kv, self.plan)
-        tokens_T = batch.tokens_T
-        if batch.previous_T is not None:
-            tokens_T = self._continued(tokens_T, batch.previous_T)
+        programs.check_sampling(batch, self.samples)
+        tokens_T = programs.tokens_of(batch, self._sampled_T)
         wanted_R = np.flatnonzero(batch.want_T != Want.NOTHING)
         slots_S = np.full(len(batch.starts_S1) - 1, -1, np.int32)
         if batch.adapters_S is not None:
@@ -130,16 +121,6 @@ class OpProgram:
             },
         )
         return Done(self._output(batch, wanted_R, values))
-
-    def _continued(self, tokens_T: Array, previous_T: Array) -> Array:
-        """Tokens, with those taken from the last step put in."""
-        rows = np.flatnonzero(previous_T >= 0)
-        known = previous_T[rows] < len(self._sampled_T)
-        if not known.all() or (self._sampled_T[previous_T[rows]] < 0).any():
-            raise batches.BatchError(["it continues a row of the last step that sampled no token"])
-        tokens_T = tokens_T.copy()
-        tokens_T[rows] = self._sampled_T[previous_T[rows]]
-        return tokens_T
 
     def _walk(self, batch: Batch, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run every node; give the graph's outputs as NumPy arrays."""
@@ -187,10 +168,10 @@ class OpProgram:
         logits_RV, hidden_RD = values.get("logits"), values.get("hidden")
         if logits_RV is None:
             return Output()
-        self._report(batch, wanted_R[~hidden_R & ~np.isfinite(logits_RV).all(axis=1)])
+        odd_R = wanted_R[~hidden_R & ~np.isfinite(logits_RV).all(axis=1)]
+        programs.note_not_finite(batch, odd_R, self._backend.announcements)
         tokens = None
         if tokens_R.any():
-            self._check_sampling(batch, wanted_R[tokens_R])
             tokens = np.argmax(logits_RV[tokens_R], axis=1).astype(np.int32)
             self._sampled_T[wanted_R[tokens_R]] = tokens
         wants_hidden = hidden_RD is not None and hidden_R.any()
@@ -200,55 +181,14 @@ class OpProgram:
             tokens,
         )
 
-    def _check_sampling(self, batch: Batch, rows: Array) -> None:
-        for sequence in {self._sequence(batch, row) for row in rows.tolist()}:
-            chain = None if batch.sampling_S is None else batch.sampling_S[sequence]
-            beyond = [name for name, _ in (chain.chain if chain else ()) if name != "greedy"]
-            if beyond:
-                raise batches.BatchError(
-                    [f"sequence {sequence}: it samples greedily only, not by {', '.join(beyond)}"]
-                )
-
-    def _report(self, batch: Batch, rows: Array) -> None:
-        """Say whose logits are no numbers; they are given all the same, to end that request."""
-        if len(rows):
-            whose = sorted({self._sequence(batch, row) for row in rows.tolist()})
-            self._backend.announcements.note(
-                f"logits of sequences {', '.join(map(str, whose))} hold NaN or infinity",
-                remedy="Look for NaN in the weights, or compute in a wider type.",
-            )
-
-    @staticmethod
-    def _sequence(batch: Batch, row: int) -> int:
-        return int(np.searchsorted(batch.starts_S1, row, side="right")) - 1
-
-    def load_adapter(self, slot: int, adapter: Mapping[str, tuple[Array, Array]]) -> None:
+    def load_adapter(self, slot: int, adapter: Mapping[str, programs.Pair]) -> None:
         """By node: a [rank, in] and b [out, rank], scale included; other nodes add nothing."""
-        if not 0 <= slot < self.plan.adapter_slots:
-            raise LlamaError(f"adapter slot {slot} of {self.plan.adapter_slots} is not there")
-        nodes = {node.name.removesuffix(".lora"): node for node in self.graph.of("lora")}
-        problems = [
-            f"{name}: no node of this name takes adapters" for name in adapter if name not in nodes
-        ]
-        for name, (a, b) in adapter.items():
-            if name in nodes:
-                _, rank, inner = self.graph.shapes[nodes[name].weights["a"]]
-                outer = self.graph.shapes[nodes[name].weights["b"]][1]
-                if not (
-                    a.shape == (len(a), inner) and b.shape == (outer, len(a)) and len(a) <= rank
-                ):
-                    problems.append(
-                        f"{name}: a {list(a.shape)} and b {list(b.shape)} do not fit rank {rank},"
-                        f" {inner} in, {outer} out"
-                    )
-        if problems:
-            raise GraphError("the adapter does not fit", problems)
-        for name, node in nodes.items():
-            for role, axis in (("a", 0), ("b", 1)):
+        for node, pair in programs.adapted(self.graph, self.plan, slot, adapter):
+            for axis, role in enumerate(("a", "b")):
                 slots = self._weight(node.weights[role], False).copy()
                 slots[slot] = 0
-                if name in adapter:
-                    part = adapter[name][axis]
+                if pair is not None:
+                    part = pair[axis]
                     slots[slot][: part.shape[0], : part.shape[1]] = part
                 self._held[node.weights[role], False] = slots
                 self._held.pop((node.weights[role], True), None)
@@ -261,30 +201,12 @@ class OpProgram:
         return tuple(self._times or ())
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
-        for group, source, target in pairs:
-            if not (
-                0 <= group < len(self.kv.groups)
-                and 0 <= source < self.kv.num_blocks
-                and 0 <= target < self.kv.num_blocks
-            ):
-                raise batches.BatchError(
-                    [f"cannot copy block {source} to {target} of group {group}"]
-                )
+        programs.check_copies(pairs, self.kv)
         self._memory.copy(pairs)
 
     def close(self) -> None:
         self._closed = True
         self._held.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A step that has run already."""
-
-    output: Output
-
-    def result(self) -> Output:
-        return self.output
 
 
 class Step:

@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.contracts.program import KVGroup, KVLayout
+from llama_core.contracts.program import KVGroup
 from llama_core.contracts.step import Batch, Plan
-from llama_core.errors import ConfigError
 from llama_core.model import numerics
 from llama_core.model.graph import Graph, KVHeads
 from llama_core.model.numerics import Array
-
-KV_TYPES = ("f32", "f16", "bf16", "q8")
+from llama_core.model.programs import check_kv_type, divided
 
 
 def rounded(x_TGD: Array, kv_dtype: str) -> Array:
@@ -42,24 +40,13 @@ class PagedMemory:
     """Blocks of keys and values. A token's place is block · block size + position within it."""
 
     def __init__(self, graph: Graph, plan: Plan, dtype: type[np.floating[Any]]) -> None:
-        if plan.kv_dtype not in KV_TYPES:
-            raise ConfigError(
-                f"the KV type {plan.kv_dtype!r} is unknown",
-                remedy=f"Choose one of {', '.join(KV_TYPES)}.",
-            )
+        check_kv_type(plan.kv_dtype)
         self.heads = graph.kv_groups
         self.kv_dtype = plan.kv_dtype
         width = np.dtype(dtype).itemsize
         groups = tuple(KVGroup(h.layers, h.window, _numbers(h) * width) for h in self.heads)
-        per_block = plan.block_size * sum(group.bytes_per_token for group in groups)
-        num_blocks = plan.kv_bytes // per_block if per_block else 1
-        if num_blocks < 1:
-            raise ConfigError(
-                f"kv_bytes is {plan.kv_bytes}, and one block of every layer takes {per_block}",
-                remedy="Raise kv_bytes or lower block_size.",
-            )
-        self.layout = KVLayout(groups, plan.block_size, num_blocks)
-        places = num_blocks * plan.block_size
+        self.layout = divided(groups, plan, graph.context_length)
+        places = self.layout.num_blocks * plan.block_size
         self._place = {n: (g, i) for g, h in enumerate(self.heads) for i, n in enumerate(h.layers)}
         self._kv_G = [
             np.zeros((len(h.layers), 2, places, h.num_heads, h.head_dim), dtype) for h in self.heads

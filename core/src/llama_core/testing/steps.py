@@ -183,6 +183,12 @@ def _bad(program: Any, prompt: list[int], plan: Plan) -> Iterator[tuple[str, Bat
     yield "a negative position", replace(good, positions_T=good.positions_T - 1)
     far = replace(good, positions_T=good.positions_T + 1000)
     yield "positions beyond its blocks", far
+    if (most := program.kv.context_length) is not None:
+        beyond = drive.batch(program.kv, Part(prompt))
+        size = program.kv.block_size
+        tables = tuple(((0,) * (-(-(most + len(prompt)) // size)),) for _ in program.kv.groups)
+        late = replace(beyond, positions_T=beyond.positions_T + most, blocks_G=tables)
+        yield f"position {most} of {most} of its context", late
     for block in (-1, program.kv.num_blocks):
         if program.kv.groups:
             tables = tuple(((block,) * len(each[0]),) for each in good.blocks_G)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,11 +16,10 @@ from numpy.typing import NDArray
 
 from llama_core.contracts.program import KVGroup, KVLayout
 from llama_core.contracts.step import Batch, DeviceSampling, Output, Plan, Want
-from llama_core.errors import ConfigError, LlamaError
 from llama_core.model import batch as batches
-from llama_core.model import rope
+from llama_core.model import programs, rope
 from llama_core.model.graph import Graph, GraphError
-from llama_core.model.op_backend import Done, ProgramClosed
+from llama_core.model.programs import Done
 from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
 from llama_plugin_cpu.lower import Lowering, unsupported
@@ -27,7 +27,7 @@ from llama_plugin_cpu.lower import Lowering, unsupported
 if TYPE_CHECKING:
     from llama_plugin_cpu.backend import CpuBackend
 
-KV_TYPES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
+KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
 _tier_lock = threading.Lock()
@@ -72,7 +72,7 @@ class CpuProgram:
                 "max_sequences": plan.max_sequences,
                 "block_size": plan.block_size,
                 "num_blocks": self.kv.num_blocks,
-                "kv_type": list(KV_TYPES).index(plan.kv_dtype),
+                "kv_type": programs.KV_TYPES.index(plan.kv_dtype),
             },
         )
         out = ffi.new("llama_program **")
@@ -119,8 +119,7 @@ class CpuProgram:
 
     def submit(self, batch: Batch) -> Done:
         with self._lock:
-            if self._handle is None:
-                raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+            self._open()
             if not self._lengths_agree(batch):
                 self._refuse(batch)
             if len(batch.positions_T):
@@ -150,9 +149,7 @@ class CpuProgram:
 
     def _step(self, batch: Batch) -> Output:
         ffi = self._ffi
-        tokens_T = batch.tokens_T
-        if batch.previous_T is not None:
-            tokens_T = self._continued(tokens_T, batch.previous_T)
+        tokens_T = programs.tokens_of(batch, self._sampled_T)
         ids, starts = self._tables(batch)
         want_T = batch.want_T
         counts = np.bincount(want_T, minlength=4)
@@ -234,16 +231,6 @@ class CpuProgram:
         kept.append(chains)
         return chains
 
-    def _continued(self, tokens_T: Any, previous_T: Any) -> Any:
-        """Tokens, with those taken from the last step put in."""
-        rows = np.flatnonzero(previous_T >= 0)
-        known = previous_T[rows] < len(self._sampled_T)
-        if not known.all() or (self._sampled_T[previous_T[rows]] < 0).any():
-            raise batches.BatchError(["it continues a row of the last step that sampled no token"])
-        tokens_T = tokens_T.copy()
-        tokens_T[rows] = self._sampled_T[previous_T[rows]]
-        return tokens_T
-
     # ---- the rest of the contract ----------------------------------------------------------------
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
@@ -256,38 +243,18 @@ class CpuProgram:
                 )
             )
 
-    def load_adapter(self, slot: int, adapter: Mapping[str, tuple[Any, Any]]) -> None:
+    def load_adapter(self, slot: int, adapter: Mapping[str, programs.Pair]) -> None:
         """By linear: a [rank, in] and b [out, rank], scale included; the others add nothing."""
-        if not 0 <= slot < self.plan.adapter_slots:
-            raise LlamaError(f"adapter slot {slot} of {self.plan.adapter_slots} is not there")
-        nodes = {name.removesuffix(".lora"): name for name in self._lowering.adapters}
-        shapes = {
-            name: tuple(
-                self.graph.shapes[self.graph[node].weights[role]][1:] for role in ("a", "b")
-            )
-            for name, node in nodes.items()
-        }
-        problems = [f"{name}: no node of this name takes adapters" for name in adapter
-                    if name not in nodes]  # fmt: skip
-        for name, (a, b) in adapter.items():
-            if name in nodes:
-                (rank, inner), (outer, _) = shapes[name]
-                if len(a) > rank or a.shape != (len(a), inner) or b.shape != (outer, len(a)):
-                    problems.append(
-                        f"{name}: a {list(a.shape)} and b {list(b.shape)} do not fit rank {rank},"
-                        f" {inner} in, {outer} out"
-                    )
-        if problems:
-            raise GraphError("the adapter does not fit", problems)
+        found = programs.adapted(self.graph, self.plan, slot, adapter)
         with self._lock:
             self._open()
-            for name, node in nodes.items():
-                for side, shape in enumerate(shapes[name]):
-                    whole = np.zeros(shape, np.float32)
-                    if name in adapter:
-                        part = adapter[name][side]
+            for node, pair in found:
+                for side, role in enumerate(("a", "b")):
+                    whole = np.zeros(self.graph.shapes[node.weights[role]][1:], np.float32)
+                    if pair is not None:
+                        part = pair[side]
                         whole[: part.shape[0], : part.shape[1]] = part
-                    number = self._lowering.adapters[node][side][slot]
+                    number = self._lowering.adapters[node.name][side][slot]
                     data = self._ffi.from_buffer("float[]", whole)
                     self._check(self._lib.llama_program_rewrite(self._handle, number, data))
 
@@ -309,8 +276,7 @@ class CpuProgram:
         return {n: self._lib.llama_program_bytes(self._handle, i) for i, n in enumerate(names)}
 
     def _open(self) -> None:
-        if self._handle is None:
-            raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+        programs.check_open(self._handle is None)
 
     def _check(self, status: int) -> None:
         if status:
@@ -320,26 +286,16 @@ class CpuProgram:
 
 def layout(graph: Graph, plan: Plan) -> KVLayout:
     """How the plan's bytes are divided into blocks."""
-    if plan.kv_dtype not in KV_TYPES:
-        raise ConfigError(
-            f"the KV type {plan.kv_dtype!r} is unknown",
-            remedy=f"Choose one of {', '.join(KV_TYPES)}.",
-        )
+    programs.check_kv_type(plan.kv_dtype)
     scale = 4 if plan.kv_dtype == "q8" else 0
-    groups = tuple(
+    width = KV_BYTES[plan.kv_dtype]
+    groups = [
         KVGroup(
             heads.layers,
             heads.window,
-            len(heads.layers) * 2 * heads.num_heads
-            * (heads.head_dim * KV_TYPES[plan.kv_dtype] + scale),
+            len(heads.layers) * 2 * heads.num_heads * (heads.head_dim * width + scale),
         )
         for heads in graph.kv_groups
-    )  # fmt: skip
-    per_block = plan.block_size * sum(group.bytes_per_token for group in groups)
-    num_blocks = plan.kv_bytes // per_block if per_block else 1
-    if num_blocks < 1:
-        raise ConfigError(
-            f"kv_bytes is {plan.kv_bytes}, and one block of every layer takes {per_block}",
-            remedy="Raise kv_bytes or lower block_size.",
-        )
-    return KVLayout(groups, plan.block_size, min(num_blocks, 2**31 - 1))
+    ]
+    found = programs.divided(groups, plan, graph.context_length)
+    return replace(found, num_blocks=min(found.num_blocks, 2**31 - 1))

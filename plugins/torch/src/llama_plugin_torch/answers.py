@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llama_core.announce import Announcements
 from llama_core.contracts.step import Batch, Output, Want
-from llama_core.model.batch import BatchError
+from llama_core.model import programs
 
 Array = NDArray[Any]
 
@@ -34,12 +34,11 @@ class Sampled:
     def put_in(self, tokens_T: Array, previous_T: Array | None) -> Tensor:
         """The step's tokens on the device, those that the last step sampled put in."""
         tokens = torch.from_numpy(tokens_T.astype(np.int64)).to(self.device)
-        rows = np.flatnonzero(previous_T >= 0) if previous_T is not None else ()
-        if previous_T is None or not len(rows):
+        if previous_T is None:
             return tokens
-        last = previous_T[rows]
-        if (last >= len(self.rows_T)).any() or not self.rows_T[last].all():
-            raise BatchError(["it continues a row of the last step that sampled no token"])
+        rows, last = programs.continued(previous_T, self.rows_T)
+        if not len(rows):
+            return tokens
         assert self.tokens_T is not None, "rows that sampled left their tokens"
         index = torch.from_numpy(last.astype(np.int64)).to(self.device)
         tokens[torch.from_numpy(rows).to(self.device)] = self.tokens_T[index]
@@ -52,26 +51,6 @@ class Sampled:
         if tokens_R is not None:
             self.tokens_T = torch.zeros(num_rows, dtype=torch.int64, device=self.device)
             self.tokens_T[torch.from_numpy(rows).to(self.device)] = tokens_R
-
-
-def check_sampling(batch: Batch, samples: frozenset[str]) -> None:
-    """Refuse rows that want a token by a chain that the program does not run."""
-    problems = []
-    for row in np.flatnonzero(batch.want_T == Want.TOKEN).tolist():
-        sequence = sequence_of(batch, row)
-        sampling = None if batch.sampling_S is None else batch.sampling_S[sequence]
-        beyond = [name for name, _ in (sampling.chain if sampling else ()) if name not in samples]
-        if beyond or not samples:
-            problems.append(
-                f"sequence {sequence}: the program samples by {', '.join(samples) or 'nothing'}, "
-                f"not by {', '.join(beyond) or 'greedy'}"
-            )
-    if problems:
-        raise BatchError(list(dict.fromkeys(problems)))
-
-
-def sequence_of(batch: Batch, row: int) -> int:
-    return int(np.searchsorted(batch.starts_S1, row, side="right")) - 1
 
 
 class Answer:
@@ -123,14 +102,8 @@ class Answer:
         return self._output
 
     def _report(self, finite_R: Array) -> None:
-        """Say whose logits are no numbers; they are given all the same, to end that request."""
         rows = self._rows_R[~finite_R & (self._want_R != Want.HIDDEN)]
-        if len(rows):
-            whose = sorted({sequence_of(self._batch, row) for row in rows.tolist()})
-            self._announcements.note(
-                f"logits of sequences {', '.join(map(str, whose))} hold NaN or infinity",
-                remedy="Look for NaN in the weights, or compute in a wider type.",
-            )
+        programs.note_not_finite(self._batch, rows, self._announcements)
 
 
 def _floats(x: Tensor | None) -> Array | None:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import torch
 
-from llama_core.errors import ConfigError
+from llama_core.model.programs import check_kv_type
 
 COMPUTE = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-KV_TYPES = (*COMPUTE, "q8")
 NAMES = {dtype: name for name, dtype in COMPUTE.items()}
 
 
@@ -29,8 +28,5 @@ def compute_type(option: str, stored: Iterable[str], device: torch.device) -> to
 
 def kv_type(name: str, compute: torch.dtype) -> str:
     """How keys and values are kept. What was computed in 16 bits is not kept in 32: it fits."""
-    if name not in KV_TYPES:
-        raise ConfigError(
-            f"the KV type {name!r} is unknown", remedy=f"Choose one of {', '.join(KV_TYPES)}."
-        )
+    check_kv_type(name)
     return NAMES[compute] if name == "f32" else name

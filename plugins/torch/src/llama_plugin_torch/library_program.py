@@ -24,10 +24,10 @@ from llama_core.announce import Announcements
 from llama_core.contracts.program import KVLayout
 from llama_core.contracts.step import Batch, Plan, Want
 from llama_core.model import batch as batches
+from llama_core.model import programs
 from llama_core.model.batch import BatchError
-from llama_core.model.op_backend import ProgramClosed
 from llama_plugin_torch import trying
-from llama_plugin_torch.answers import Answer, Sampled, check_sampling
+from llama_plugin_torch.answers import Answer, Sampled
 from llama_plugin_torch.memory import GroupShape, Memory
 from llama_plugin_torch.past import Places, block_cache
 
@@ -91,12 +91,11 @@ class LibraryProgram:
         return self._memory.layout
 
     def submit(self, batch: Batch) -> Answer:
-        if self._closed:
-            raise ProgramClosed("the program is closed", remedy="Open the model again.")
+        programs.check_open(self._closed)
         if batch.embeddings_TD is not None:
             raise BatchError(["it takes tokens only, no vectors in their place"])
         batches.check(batch, self.vocab_size, 0, self.kv, self.plan)
-        check_sampling(batch, self.samples if self._nature.has_logits else frozenset())
+        programs.check_sampling(batch, self.samples if self._nature.has_logits else frozenset())
         sequences = self._sequences(batch)
         with torch.inference_mode():
             tokens_T = self._sampled.put_in(batch.tokens_T, batch.previous_T)

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llama_core.contracts.program import KVGroup, KVLayout
+from llama_core.contracts.program import KVGroup
 from llama_core.contracts.step import Plan
-from llama_core.errors import ConfigError
-from llama_core.model.batch import BatchError
+from llama_core.model import programs
 from llama_plugin_torch.arithmetic import quantize_rows
 from llama_plugin_torch.dtypes import COMPUTE, kv_type
 
@@ -82,6 +81,7 @@ class Memory:
         plan: Plan,
         compute: torch.dtype,
         device: torch.device,
+        context_length: int | None = None,
     ) -> None:
         self.dtype = compute
         self.kind = kind = kv_type(plan.kv_dtype, compute)
@@ -95,15 +95,8 @@ class Memory:
             )
             for group in groups
         )
-        per_block = plan.block_size * sum(group.bytes_per_token for group in told)
-        num_blocks = plan.kv_bytes // per_block if per_block else 1
-        if num_blocks < 1:
-            raise ConfigError(
-                f"kv_bytes is {plan.kv_bytes}, and one block of every layer takes {per_block}",
-                remedy="Raise kv_bytes or lower block_size.",
-            )
-        self.layout = KVLayout(told, plan.block_size, num_blocks)
-        self.zero_place = num_blocks * plan.block_size
+        self.layout = programs.divided(told, plan, context_length)
+        self.zero_place = self.layout.num_blocks * plan.block_size
         self.group_of = {one.layer: g for g, group in enumerate(groups) for one in group.layers}
         places = self.zero_place + 1
         self._stores = {
@@ -126,15 +119,8 @@ class Memory:
 
     def copy(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         """Copy (group, from, to) blocks, all or, where one is out of range, none."""
-        blocks, size = self.layout.num_blocks, self.layout.block_size
-        problems = [
-            f"cannot copy block {source} to {target} of group {group}"
-            for group, source, target in pairs
-            if not 0 <= group < len(self.layout.groups)
-            or not (0 <= source < blocks and 0 <= target < blocks)
-        ]
-        if problems:
-            raise BatchError(problems)
+        programs.check_copies(pairs, self.layout)
+        size = self.layout.block_size
         for group, source, target in pairs:
             for layer in self.layout.groups[group].layers:
                 for store in self._stores[layer]:

@@ -12,25 +12,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from llama_core.announce import Announcements
 from llama_core.contracts.program import KVLayout
 from llama_core.contracts.step import Batch, Plan, Want
 from llama_core.model import batch as batches
+from llama_core.model import programs
 from llama_core.model.graph import Graph, Node
-from llama_core.model.op_backend import ProgramClosed
 from llama_core.model.weights import Weights
 from llama_plugin_torch import adapters
-from llama_plugin_torch.answers import Answer, Sampled, check_sampling
+from llama_plugin_torch.answers import Answer, Sampled
 from llama_plugin_torch.arithmetic import NATIVE
 from llama_plugin_torch.memory import GroupShape, LayerShape, Memory
 from llama_plugin_torch.segments import Cutter, Segment, Single, live
 from llama_plugin_torch.singles import SINGLES, Step, on_reference
 from llama_plugin_torch.weights import load
-
-Pair = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class TorchProgram:
@@ -57,7 +54,7 @@ class TorchProgram:
         self.dtype = dtype
         self._announcements = announcements
         self._weights = load(graph, weights, dtype, device, announcements)
-        self._memory = Memory(_shapes(graph), plan, dtype, device)
+        self._memory = Memory(_shapes(graph), plan, dtype, device, graph.context_length)
         self._cutter = Cutter(compiled=compiled)
         self._parts: dict[tuple[str, ...], tuple[Segment | Single, ...]] = {}
         self._sampled = Sampled(device)
@@ -68,10 +65,9 @@ class TorchProgram:
         return self._memory.layout
 
     def submit(self, batch: Batch) -> Answer:
-        if self._closed:
-            raise ProgramClosed("the program is closed", remedy="Compile the graph again.")
+        programs.check_open(self._closed)
         batches.check(batch, self.vocab_size, self.graph.hidden_size, self.kv, self.plan)
-        check_sampling(batch, self.samples)
+        programs.check_sampling(batch, self.samples)
         with torch.inference_mode():
             tokens = self._sampled.put_in(batch.tokens_T, batch.previous_T)
             step = Step(self.graph, self.plan, batch, tokens, self._memory, self.dtype, self.device)
@@ -111,7 +107,7 @@ class TorchProgram:
                 del values[name]
         return {name: values[self.graph.outputs[name]] for name in outputs}
 
-    def load_adapter(self, slot: int, adapter: Mapping[str, Pair]) -> None:
+    def load_adapter(self, slot: int, adapter: Mapping[str, programs.Pair]) -> None:
         """By node: a [rank, in] and b [out, rank], scale included; other nodes add nothing."""
         adapters.load(self.graph, self.plan, self._weights, slot, adapter)
 

@@ -24,6 +24,8 @@ Count = Annotated[int, Field(gt=0, le=1 << 12)]
 Layers = Annotated[int, Field(gt=0, le=1 << 10)]
 Length = Annotated[int, Field(gt=0, le=1 << 31)]
 
+MOST_STRETCHED = 1 << 16
+
 Fn = Literal["silu", "gelu", "gelu_tanh", "relu"]
 ACTIVATIONS: dict[str, Fn] = {
     "silu": "silu",
@@ -78,7 +80,17 @@ class TextConfig(BaseModel):
 
     @property
     def context(self) -> int:
-        return self.context_length or self.max_position_embeddings
+        """How many positions there are: as asked for, or as far as the model and its rope reach.
+
+        Two scalings reach beyond the length that the config tells, which is what they start from.
+        """
+        if self.context_length is not None:
+            return self.context_length
+        given = self._given_rope
+        kind = given.get("rope_type", given.get("type"))
+        trained = self._original(given) if kind == "yarn" else self.max_position_embeddings
+        factor = _factor(given) if kind in ("dynamic", "yarn") else None
+        return max(self.max_position_embeddings, int(trained * (factor or 1)))
 
     @property
     def num_kv_heads(self) -> int:
@@ -97,9 +109,21 @@ class TextConfig(BaseModel):
             )
         return ACTIVATIONS[self.hidden_act]
 
+    @property
+    def _given_rope(self) -> dict[str, Any]:
+        return {**(self.rope_parameters or {}), **(self.rope_scaling or {})}
+
+    def _original(self, given: Mapping[str, Any]) -> int:
+        """The length that a scaled model was trained on before."""
+        return int(
+            self.original_max_position_embeddings
+            or given.get("original_max_position_embeddings")
+            or self.max_position_embeddings
+        )
+
     def rope(self, default_theta: float = 10000.0) -> Rope:
         """From `rope_parameters`, or `rope_theta` and `rope_scaling` as older files have it."""
-        given = {**(self.rope_parameters or {}), **(self.rope_scaling or {})}
+        given = self._given_rope
         given.setdefault("rope_theta", self.rope_theta or default_theta)
         given.setdefault("partial_rotary_factor", self.partial_rotary_factor)
         return self.rope_from(given)
@@ -119,17 +143,13 @@ class TextConfig(BaseModel):
 
     def _scaling(self, given: Mapping[str, Any]) -> dict[str, Any]:
         kind = given.get("rope_type", given.get("type")) or "default"
-        original = (
-            self.original_max_position_embeddings
-            or given.get("original_max_position_embeddings")
-            or self.max_position_embeddings
-        )
+        original = self._original(given)
         found: dict[str, Any] = {"kind": {"default": "none", "su": "longrope"}.get(kind, kind)}
-        factor = given.get("factor")
+        factor = _factor(given)
         if found["kind"] in ("yarn", "longrope"):
             factor = factor or self.max_position_embeddings / original
         if factor is not None and found["kind"] not in ("none", "longrope"):
-            found["factor"] = float(factor)
+            found["factor"] = factor
         match found["kind"]:
             case "dynamic":
                 found["original_context"] = self.max_position_embeddings
@@ -143,7 +163,7 @@ class TextConfig(BaseModel):
                 found["beta_fast"] = float(given.get("beta_fast") or 32)
                 found["beta_slow"] = float(given.get("beta_slow") or 1)
                 found["truncate"] = bool(given.get("truncate", True))
-                found["attention_factor"] = _yarn_attention(given, float(factor or 1))
+                found["attention_factor"] = _yarn_attention(given, factor or 1.0)
             case "longrope":
                 which = "long_factor" if self.context > original else "short_factor"
                 found["factors"] = tuple(float(f) for f in given.get(which) or ())
@@ -152,6 +172,17 @@ class TextConfig(BaseModel):
                     attention = math.sqrt(1 + math.log(factor) / math.log(original))
                 found["attention_factor"] = given.get("attention_factor") or attention
         return found
+
+
+def _factor(given: Mapping[str, Any]) -> float | None:
+    """By how much rope is stretched, where the config says it."""
+    try:
+        factor = None if given.get("factor") is None else float(given["factor"])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the config's rope scaling {dict(given)} is wrong: {error}") from None
+    if factor is not None and not 0 < factor < MOST_STRETCHED:
+        raise ConfigError(f"the config's rope scaling {dict(given)} is wrong: a factor of {factor}")
+    return factor
 
 
 def _yarn_attention(given: Mapping[str, Any], factor: float) -> float:
