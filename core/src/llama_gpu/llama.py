@@ -6,7 +6,6 @@ calls of all threads in one batch. For asyncio use `llama_core.engine.load` itse
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -18,12 +17,11 @@ from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits
+from llama_core.model.architectures import model_type
 from llama_core.plugins import Plugins
 from llama_gpu.asking import Asking
 from llama_gpu.machine import detect
 from llama_gpu.memory import memory_usage
-
-log = logging.getLogger("llama_core")
 
 
 class LlamaGPU:
@@ -56,9 +54,8 @@ class LlamaGPU:
             limits=limits,
             prefer_gpu=prefer_gpu,
         )
-        self._machine = (
-            detect(plugins) if auto_detect_aws else {"known": False, "reason": "not asked"}
-        )
+        unasked = {"known": False, "reason": "auto_detect_aws is off"}
+        self._machine = detect(plugins) if auto_detect_aws else unasked
 
     def infer(
         self,
@@ -168,8 +165,8 @@ class LlamaGPU:
             "on_gpu": any(d["kind"] != "cpu" for d in devices if d["id"] in used),
             "prefer_gpu": self._prefer_gpu,
             "model": loaded.name,
-            "architecture": loaded.graph.architecture,
-            "rewrites": list(loaded.graph.rewrites),
+            "architecture": model_type(loaded.files.config),
+            "rewrites": [] if loaded.graph is None else list(loaded.graph.rewrites),
             "parallel": None if self._parallel is None else self._parallel.strategy,
             "invariance": loaded.program.invariance,
             "load_seconds": loaded.load_seconds,

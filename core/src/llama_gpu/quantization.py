@@ -122,7 +122,7 @@ class QuantizationManager:
         if texts:
             tokenizer = open_tokenizer(files or find_model(self.plugins, model))
             samples = [tokenizer.encode(text) for text in texts]
-        return _Quantize(self.quantizer, samples)
+        return _Quantize(self.config.quantization_type, self.quantizer, samples)
 
 
 class _Quantize:
@@ -131,11 +131,12 @@ class _Quantize:
     phase: Phase = "quantize"
     neutral = False
 
-    def __init__(self, quantizer: Quantizer, samples: Sequence[Sequence[int]]) -> None:
+    def __init__(self, name: str, quantizer: Quantizer, samples: Sequence[Sequence[int]]) -> None:
+        self.name = name
         self.quantizer = quantizer
         self.samples = samples
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
-        done = (*graph.rewrites, f"quantize({type(self.quantizer).__name__})")
+        done = (*graph.rewrites, f"quantize({self.name})")
         smaller = self.quantizer.quantize(graph, weights, iter(self.samples))
         return replace(graph, rewrites=done), smaller
