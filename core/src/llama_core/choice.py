@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from llama_core.contracts.backend import SPEC, Backend, Devices
 from llama_core.errors import LlamaError, MissingCapability, sentence
@@ -18,13 +18,20 @@ from llama_core.plugins import Plugins
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A backend, and how it came to be chosen."""
+    """What runs a model, a backend or a program provider, and how it came to be chosen."""
 
     name: str
-    backend: Backend
     devices: Devices
     reason: str
     rejected: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["backend", "program"] = "backend"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendChoice(Choice):
+    """A backend that was chosen."""
+
+    backend: Backend
 
 
 def devices_of(plugins: Plugins, name: str, backend: Backend) -> Devices:
@@ -43,7 +50,7 @@ def choose_backend(
     *,
     prefer_gpu: bool = True,
     options: Mapping[str, Any] | None = None,
-) -> Choice:
+) -> BackendChoice:
     """The backend named (or set in the config), or the best one that can run here."""
     named = wanted or plugins.config.backend
     if named is not None:
@@ -53,7 +60,7 @@ def choose_backend(
             raise MissingCapability(
                 f"backend '{named}' cannot run here: {devices.reason or 'it has no device'}"
             )
-        return Choice(named, backend, devices, "asked for by name")
+        return BackendChoice(named, devices, "asked for by name", backend=backend)
     offers = sorted(
         plugins.capabilities(SPEC.kind), key=lambda one: (-one.provides.priority, one.provides.name)
     )
@@ -75,7 +82,7 @@ def choose_backend(
             rejected[name] = "a CPU was asked for"
         else:
             reason = f"highest priority ({offer.provides.priority}) of those that run here"
-            return Choice(name, backend, devices, reason, rejected)
+            return BackendChoice(name, devices, reason, rejected, backend=backend)
     raise MissingCapability(
         sentence("no backend can run here", *(f"{name}: {why}" for name, why in rejected.items())),
         remedy="Install one, for instance with: pip install llama-plugin-NAME",

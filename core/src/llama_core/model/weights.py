@@ -131,6 +131,10 @@ class Weights(Mapping[str, Tensor]):
         found = self[name]
         return found.shape, found.encoding
 
+    def bytes_of(self, name: str) -> int:
+        """What a tensor takes as it lies; for a view that computes, as near as can be told."""
+        return self[name].num_bytes
+
     def array(self, name: str) -> FloatArray:
         """One tensor's numbers."""
         return self[name].decode()
@@ -138,7 +142,7 @@ class Weights(Mapping[str, Tensor]):
     @property
     def num_bytes(self) -> int:
         """All tensors together, as they lie."""
-        return sum(one.num_bytes for one in self.values())
+        return sum(self.bytes_of(name) for name in self.names())
 
 
 class TensorWeights(Weights):
@@ -181,6 +185,15 @@ class RenamedWeights(Weights):
     def find(self, name: str) -> Tensor | None:
         old = self._old.get(name)
         return None if old is None else self._base.find(old)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._old
+
+    def about(self, name: str) -> tuple[Shape, Encoding]:
+        return self._base.about(self._old.get(name, name))
+
+    def bytes_of(self, name: str) -> int:
+        return self._base.bytes_of(self._old.get(name, name))
 
 
 class OverlayWeights(Weights):
@@ -244,6 +257,23 @@ class _Reencoded(MappedWeights):
     def about(self, name: str) -> tuple[Shape, Encoding]:
         one = self._base[name]
         return one.shape, self._chosen(name, one)
+
+    def bytes_of(self, name: str) -> int:
+        one = self._base[name]
+        encoding = self._chosen(name, one)
+        return one.num_bytes if encoding == one.encoding else bytes_in(encoding, one.shape)
+
+
+def bytes_in(encoding: Encoding, shape: Shape) -> int:
+    """What a tensor would take in an encoding, told from as few of its rows as can be encoded."""
+    if len(shape) < 2:
+        return Tensor(shape, encoding, encoding.encode(np.zeros(shape, np.float32))).num_bytes
+    rows = min(shape[-2], encoding.granularity(shape[-2:], 0))
+    sample = encoding.encode(np.zeros((rows, shape[-1]), np.float32))
+    many = 1
+    for length in shape[:-1]:
+        many *= length
+    return sum(part.nbytes for part in sample.values()) * many // rows
 
 
 def reencoded(weights: Weights, choose: Callable[[str, Tensor], Encoding | str | None]) -> Weights:

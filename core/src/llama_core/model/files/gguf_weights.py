@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.model.encodings.base import Array, FloatArray
+from llama_core.model.encodings import F32, Encoding
+from llama_core.model.encodings.base import Array, FloatArray, Shape
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.gguf_config import FACTORS, to_config
 from llama_core.model.files.gguf_header import GgufFile
@@ -144,6 +145,22 @@ class GgufWeights(Weights):
         if self._family.norms_plus_one and is_norm(name):
             return tensor(found.decode() - np.float32(1))
         return found
+
+    def about(self, name: str) -> tuple[Shape, Encoding]:
+        if name not in self._stored:
+            return super().about(name)
+        stored, expert = self._stored[name]
+        entry = self._home[stored].entries[stored]
+        is_made = self._family.norms_plus_one and is_norm(name)
+        shape = entry.shape if expert is None else entry.shape[1:]
+        return shape, F32 if is_made else entry.encoding
+
+    def bytes_of(self, name: str) -> int:
+        if name not in self._stored:
+            return super().bytes_of(name)
+        stored, expert = self._stored[name]
+        whole = self._home[stored].tensor(stored)
+        return whole.num_bytes if expert is None else whole.num_bytes // whole.shape[0]
 
     def _heads(self, name: str) -> int:
         """How many heads the rows of a tensor are interleaved for; 0 where they are not."""

@@ -6,7 +6,7 @@ for those that are no path; which plugins there are is the caller's to know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from llama_core.contracts.format import Format, ModelFiles
@@ -29,10 +29,10 @@ def open_model(
     *,
     sources: Mapping[str, Callable[[], ModelSource]] | None = None,
     pulled: Callable[[str], Path] | None = None,
-    known: Sequence[str] = (),
+    known: Callable[[], Iterable[str]] = tuple,
 ) -> ModelFiles:
     """The files of a model. `sources` are the model plugins by name, `pulled` finds a hub id among
-    what was downloaded, `known` are further names for the near misses of an unknown one."""
+    what was downloaded, `known` gives the ids there for the near misses of an unknown name."""
     return open_path(resolve(reference, sources=sources, pulled=pulled, known=known), formats)
 
 
@@ -41,7 +41,7 @@ def resolve(
     *,
     sources: Mapping[str, Callable[[], ModelSource]] | None = None,
     pulled: Callable[[str], Path] | None = None,
-    known: Sequence[str] = (),
+    known: Callable[[], Iterable[str]] = tuple,
 ) -> Path:
     """Where a model lies. A path that exists wins over a name; `./name` is always a path."""
     text = str(reference)
@@ -55,18 +55,27 @@ def resolve(
         return path
     if text in sources:
         return sources[text]().path()
-    names = [*sources, *known]
-    looks_like_path = isinstance(reference, Path) or "/" in text or "\\" in text
-    if looks_like_path and text.count("/") == 1 and not text.startswith((".", "~", "/")):
-        hint = f"for a model of the Hugging Face hub: llama pull {HUB}{text}"
-    elif looks_like_path:
-        beside = path.parent
-        names = [child.name for child in beside.iterdir()] if beside.is_dir() else []
-        near = did_you_mean(path.name, names)
-        hint = near or (f"{beside} is no folder" if not beside.is_dir() else "check the path")
-    else:
-        hint = did_you_mean(text, names) or "give a path, hf:org/name, or an installed model's name"
+    is_path = isinstance(reference, Path) or "/" in text or "\\" in text
+    hint = _near(text, path, is_path=is_path, names=[*sources, *known()])
     raise UnknownModel(f"no model is named '{text}', and nothing lies there", remedy=sentence(hint))
+
+
+def _near(text: str, path: Path, *, is_path: bool, names: list[str]) -> str:
+    """What may have been meant by what names nothing."""
+    like_hub = text.count("/") == 1 and not text.startswith((".", "~", "/"))
+    if is_path and like_hub and not path.parent.is_dir():
+        if f"{HUB}{text}" in names:
+            return f"it was pulled from the hub and is called {HUB}{text}"
+        near = did_you_mean(f"{HUB}{text}", names)
+        return near or f"for a model of the Hugging Face hub: llama pull {HUB}{text}"
+    if is_path:
+        beside = path.parent
+        here = [child.name for child in beside.iterdir()] if beside.is_dir() else []
+        lost = "check the path" if beside.is_dir() else f"{beside} is no folder"
+        return did_you_mean(path.name, here) or lost
+    same = [name for name in names if name.rpartition("/")[2] == text]
+    near = f"did you mean {same[0]!r}?" if same else did_you_mean(text, names)
+    return near or "give a path, hf:org/name, or an installed model's name"
 
 
 def open_path(path: Path, formats: Mapping[str, Format]) -> ModelFiles:
