@@ -7,12 +7,13 @@ words of config.json and of our graph, and neither torch nor how anything is run
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from parity_mutants import attrs, no_bias, swapped, without
 
-from llama_core.model.graph import FrozenMap, Graph, Node
+from llama_core.model.graph import Graph
 
 Config = dict[str, Any]
 Change = Mapping[str, Any] | Callable[[Graph], Graph]
@@ -25,72 +26,14 @@ class Case:
     name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     mutants: Mapping[str, Change] = field(default_factory=dict)
-    ours: Mapping[str, Any] = field(default_factory=dict)  # keys that only we know
+    ours: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # keys that transformers knows not, or refuses
     negative_gates: bool = False  # around -3, where the two forms of gelu differ by percents
+    stored: str = "float32"  # torch's name of the type in the file
+    shard: str = "1GB"  # the largest file
     prompt: int = 40
     steps: int = 64
-
-
-# ---------------------------------------------------------------- ways to break a graph
-
-
-def without(suffix: str) -> Callable[[Graph], Graph]:
-    """Nodes of this name's end removed; who read them reads what they read."""
-
-    def change(graph: Graph) -> Graph:
-        gone = {n.name: n.inputs[0] for n in graph.nodes if n.name.endswith(suffix)}
-        assert gone, f"the mutant '{suffix}' changes nothing"
-
-        def real(value: str) -> str:
-            while value in gone:
-                value = gone[value]
-            return value
-
-        nodes = tuple(
-            replace(n, inputs=tuple(map(real, n.inputs))) for n in graph.nodes if n.name not in gone
-        )
-        outputs = {name: real(value) for name, value in graph.outputs.items()}
-        return replace(graph, nodes=nodes, outputs=FrozenMap(outputs))
-
-    return change
-
-
-def attrs(suffix: str, **changes: Any) -> Callable[[Graph], Graph]:
-    """Nodes of this name's end with other attributes."""
-
-    def change(node: Node) -> Node:
-        return node.with_attrs(**changes) if node.name.endswith(suffix) else node
-
-    return lambda graph: graph.map(change, "mutant")
-
-
-def no_bias(*suffixes: str) -> Callable[[Graph], Graph]:
-    """Linears of these names' ends without their bias."""
-
-    def change(node: Node) -> Node:
-        if not node.name.endswith(suffixes):
-            return node
-        assert "bias" in node.weights, f"{node.name} has no bias to lose"
-        return node.with_weights({"weight": node.weights["weight"]})
-
-    return lambda graph: graph.map(change, "mutant")
-
-
-def swapped(first: str, second: str) -> Callable[[Graph], Graph]:
-    """Two slices of a fused tensor that change places."""
-
-    def change(graph: Graph) -> Graph:
-        ends = {n.name: n for n in graph.nodes}
-
-        def other(node: Node) -> Node:
-            for mine, its in ((first, second), (second, first)):
-                if node.name.endswith(mine):
-                    return replace(node, attrs=ends[node.name.removesuffix(mine) + its].attrs)
-            return node
-
-        return graph.map(other, "mutant")
-
-    return change
 
 
 DROP = object()  # as a config key's value: the key is not there
@@ -152,6 +95,7 @@ YARN_FULL = {
 }
 EPS = {"rms_norm_eps": 1e-6}
 UNSCALED = {"rope_scaling": None}
+FAR = {"max_position_embeddings": 2048}
 
 
 def longrope(pairs: int) -> Config:
@@ -186,6 +130,13 @@ def cases(architecture: str, seed: int) -> list[Case]:
                 },
             ),
             Case("one key head", {"num_key_value_heads": 1}),
+            Case(
+                "wide heads",
+                {"head_dim": 22},
+                {"scale of scores": attrs("attn.core", scale=(2 * pairs) ** -0.5)},
+            ),
+            Case("bf16 in parts", stored="bfloat16", shard="30KB"),
+            Case("f16", stored="float16"),
             Case("linear", {"rope_scaling": LINEAR}, {"scaling": UNSCALED}),
             Case(
                 "dynamic",
@@ -214,9 +165,9 @@ def cases(architecture: str, seed: int) -> list[Case]:
                     "truncate": {"rope_scaling": {**YARN_FULL, "truncate": True}},
                 },
             ),
-            Case("far, llama3", {"rope_scaling": LLAMA3}, prompt=1500, steps=4),
-            Case("far, yarn", {"rope_scaling": YARN_FULL}, prompt=1500, steps=4),
-            Case("far, linear", {"rope_scaling": LINEAR, "rope_theta": 5e5}, prompt=1500, steps=4),
+            Case("far, llama3", {**FAR, "rope_scaling": LLAMA3}, prompt=1500, steps=4),
+            Case("far, yarn", {**FAR, "rope_scaling": YARN_FULL}, prompt=1500, steps=4),
+            Case("far, linear", {**FAR, "rope_scaling": LINEAR}, prompt=1500, steps=4),
         ]
     if architecture == "mistral":
         return [
@@ -231,7 +182,7 @@ def cases(architecture: str, seed: int) -> list[Case]:
                 },
             ),
             Case("no window", {"sliding_window": None}, {"none": {"sliding_window": 8}}),
-            Case("far, window", {"sliding_window": 33}, prompt=1500, steps=4),
+            Case("far, window", {**FAR, "sliding_window": 33}, prompt=1500, steps=4),
         ]
     if architecture == "mixtral":
         return [
@@ -376,6 +327,18 @@ def cases(architecture: str, seed: int) -> list[Case]:
                 },
             ),
             Case(
+                "no window",
+                {"sliding_window": 4096, "rope_theta": 1e6, "rope_local_base_freq": 1e3},
+                {"theta of windows": {"sliding_window": None, "rope_local_base_freq": 1e6}},
+                ours={"sliding_window": None},
+            ),
+            Case(
+                "far",
+                {**FAR, "sliding_window": 33, "rope_theta": 1e6, "rope_scaling": LINEAR},
+                prompt=1500,
+                steps=4,
+            ),
+            Case(
                 "caps",
                 {
                     "sliding_window": 9,
@@ -418,6 +381,12 @@ def cases(architecture: str, seed: int) -> list[Case]:
                         "rope_scaling": {**longrope(pairs), "attention_factor": 1.0}
                     },
                 },
+            ),
+            Case(
+                "far, long",
+                {**long, **FAR, "original_max_position_embeddings": 32},
+                prompt=1500,
+                steps=4,
             ),
             Case(
                 "part of a head",

@@ -115,7 +115,8 @@ def environment(name: str, *requirements: str) -> Path | str:
     """A virtual environment for a peer, made once; its Python, or why it could not be made."""
     folder = Path(__file__).parent / ".envs" / name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    if python.exists():
+    whole, wanted = folder / ".whole", "\n".join(requirements)
+    if whole.is_file() and whole.read_text("utf-8") == wanted:
         return python
     commands = [
         [sys.executable, "-m", "venv", str(folder)],
@@ -124,7 +125,6 @@ def environment(name: str, *requirements: str) -> Path | str:
     for command in commands:
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
-            break
-    if made.returncode == 0:
-        return python
-    return (made.stderr.strip().splitlines() or ["no message"])[-1]
+            return (made.stderr.strip().splitlines() or ["no message"])[-1]
+    whole.write_text(wanted, "utf-8")
+    return python
