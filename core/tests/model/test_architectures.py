@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from llama_core import contracts
 from llama_core.errors import ConfigError, LlamaError, MissingCapability
 from llama_core.model.architectures import ARCHITECTURES, create, model_type, text_config
+from llama_core.model.architectures.config import TextConfig
 from llama_core.model.generated import random_weights
+from llama_core.model.graph import Graph
 
 from .small import SIZES, logits, model, prompt
 
+ABSENT = object()
 WINDOWED = ("gemma2", "gemma3_text", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe")
 
 
@@ -150,3 +154,69 @@ def test_all_that_is_wrong_is_listed_at_once() -> None:
         create("gemma3_text").build({**SIZES, "use_bidirectional_attention": True})
     with pytest.raises(ConfigError, match="too many"):
         create("mixtral").build({**SIZES, "num_hidden_layers": 1000, "num_local_experts": 4000})
+
+
+# Large enough that every default fits beside it.
+ROOMY = {
+    **SIZES,
+    "hidden_size": 48,
+    "num_attention_heads": 8,
+    "num_experts": 8,
+    "num_local_experts": 8,
+}
+# Where null says something of its own; everywhere else it is as if the key were not there.
+NULL_IS: dict[str, dict[str, Any]] = {
+    "num_key_value_heads": {"num_key_value_heads": 8},
+    "head_dim": {"head_dim": 48 // 8},
+}
+NO_NUMBER = ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_absent_null_and_the_default_are_one(architecture: str) -> None:
+    """Each key that may be left out, in the three ways in which files leave it out."""
+    module = import_module(f"llama_core.model.architectures.{architecture}")
+    kind = getattr(module, "Config", TextConfig)
+
+    def graph(**changes: Any) -> Graph:
+        rest = {k: v for k, v in ROOMY.items() if k not in changes}
+        told = {k: v for k, v in changes.items() if v is not ABSENT}
+        return create(architecture).build({"model_type": architecture, **rest, **told})
+
+    for key, field in kind.model_fields.items():
+        if field.is_required():
+            with pytest.raises(ConfigError, match=key):
+                graph(**{key: None})
+            continue
+        absent, null = graph(**{key: ABSENT}), graph(**{key: None})
+        if architecture != "gemma" or key != "hidden_act":  # which says "gelu" and means its tanh
+            assert graph(**{key: field.default}) == absent, key
+        if field.default is None or key not in (*NULL_IS, *NO_NUMBER):
+            assert null == absent, key
+        elif key in NULL_IS:
+            assert null == graph(**NULL_IS[key]), key
+        else:
+            attr = {"sliding_window": "window", "attn_logit_softcapping": "softcap"}.get(key)
+            assert attr is None or {n.attrs[attr] for n in null.of("attention")} == {None}, key
+            assert attr is not None or (null != absent and not null.of("softcap")), key
+
+
+def test_gemma3_without_a_window_keeps_the_ropes_of_its_layers() -> None:
+    with_window, without = (model("gemma3_text", sliding_window=w)[0] for w in (7, None))
+    assert [n.attrs["theta"] for n in without.of("rope")] == [
+        n.attrs["theta"] for n in with_window.of("rope")
+    ]
+    assert {n.attrs["theta"] for n in without.of("rope")} == {1e4}
+    assert {n.attrs["window"] for n in without.of("attention")} == {None}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nulls_within_the_words_on_rope_say_nothing(architecture: str) -> None:
+    plain, _ = model(architecture)
+    empty = {"rope_type": None, "type": None, "factor": None, "partial_rotary_factor": None}
+    nested = {"full_attention": {**empty, "rope_theta": None}, "sliding_attention": empty}
+    for told in (empty, nested, {"rope_theta": None}, {"rope_type": "default", **nested}):
+        assert model(architecture, rope_parameters=told)[0] == plain
+    scaled = {"type": "linear", "factor": 2.0}
+    odd = {**scaled, "rope_type": None, "original_max_position_embeddings": None}
+    assert model(architecture, rope_scaling=odd)[0] == model(architecture, rope_scaling=scaled)[0]

@@ -10,9 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    model_validator,
+)
 
 from llama_core.errors import ConfigError
 from llama_core.model import rope
@@ -72,6 +79,17 @@ class TextConfig(BaseModel):
     partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     original_max_position_embeddings: Length | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Where null means nothing of its own, as in most of what transformers writes."""
+        fields = cls.model_fields
+        return {
+            key: value
+            for key, value in given.items()
+            if value is not None or key not in fields or _may_be_null(fields[key].annotation)
+        }
+
     def slides(self, layer: int, otherwise: bool) -> bool:
         """Whether a layer looks through the window: as `layer_types` says, where it is given."""
         if self.layer_types is None:
@@ -87,7 +105,7 @@ class TextConfig(BaseModel):
         if self.context_length is not None:
             return self.context_length
         given = self._given_rope
-        kind = given.get("rope_type", given.get("type"))
+        kind = given.get("rope_type") or given.get("type")
         trained = self._original(given) if kind == "yarn" else self.max_position_embeddings
         factor = _factor(given) if kind in ("dynamic", "yarn") else None
         return max(self.max_position_embeddings, int(trained * (factor or 1)))
@@ -111,7 +129,7 @@ class TextConfig(BaseModel):
 
     @property
     def _given_rope(self) -> dict[str, Any]:
-        return {**(self.rope_parameters or {}), **(self.rope_scaling or {})}
+        return merged(self.rope_parameters, self.rope_scaling)
 
     def _original(self, given: Mapping[str, Any]) -> int:
         """The length that a scaled model was trained on before."""
@@ -142,7 +160,7 @@ class TextConfig(BaseModel):
         return Rope(theta, rotary_dim, scaling)
 
     def _scaling(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        kind = given.get("rope_type", given.get("type")) or "default"
+        kind = given.get("rope_type") or given.get("type") or "default"
         original = self._original(given)
         found: dict[str, Any] = {"kind": {"default": "none", "su": "longrope"}.get(kind, kind)}
         factor = _factor(given)
@@ -172,6 +190,15 @@ class TextConfig(BaseModel):
                     attention = math.sqrt(1 + math.log(factor) / math.log(original))
                 found["attention_factor"] = given.get("attention_factor") or attention
         return found
+
+
+def merged(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is said in any of them, the later ones first; null says nothing."""
+    return {k: v for part in parts for k, v in (part or {}).items() if v is not None}
+
+
+def _may_be_null(annotation: Any) -> bool:
+    return type(None) in get_args(annotation)
 
 
 def _factor(given: Mapping[str, Any]) -> float | None:

@@ -19,7 +19,7 @@ class Config(TextConfig):
 class Gemma:
     def build(self, config: Mapping[str, Any]) -> Graph:
         # Released files say "gelu" and mean its tanh form, which is what it was trained with.
-        if config.get("hidden_act", "gelu") == "gelu":
+        if config.get("hidden_act") in (None, "gelu"):
             config = {**config, "hidden_act": "gelu_pytorch_tanh"}
         c = read(Config, config, "gemma")
         b, rope = blocks.Builder(c), c.rope()

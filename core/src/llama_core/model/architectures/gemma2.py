@@ -43,8 +43,11 @@ class Config(TextConfig):
     def fn(self) -> Fn:
         return ACTIVATIONS.get(self.hidden_activation, "gelu_tanh")
 
+    def is_local(self, layer: int) -> bool:
+        return self.slides(layer, layer % 2 == 0)
+
     def window(self, layer: int) -> int | None:
-        return self.sliding_window if self.slides(layer, layer % 2 == 0) else None
+        return self.sliding_window if self.is_local(layer) else None
 
 
 class Gemma2:

@@ -7,7 +7,7 @@ from typing import Any
 
 from llama_core.errors import ConfigError
 from llama_core.model.architectures import blocks
-from llama_core.model.architectures.config import Count, Length, Rope, read
+from llama_core.model.architectures.config import Count, Length, Rope, merged, read
 from llama_core.model.architectures.gemma2 import NAMES
 from llama_core.model.architectures.gemma2 import Config as Gemma2Config
 from llama_core.model.graph import Graph
@@ -21,19 +21,15 @@ class Config(Gemma2Config):
     final_logit_softcapping: float | None = None  # scores are not capped, whatever a file says
     use_bidirectional_attention: bool | None = None
 
-    def window(self, layer: int) -> int | None:
-        by_pattern = (layer + 1) % self.sliding_window_pattern != 0
-        return self.sliding_window if self.slides(layer, by_pattern) else None
+    def is_local(self, layer: int) -> bool:
+        return self.slides(layer, (layer + 1) % self.sliding_window_pattern != 0)
 
     def ropes(self) -> tuple[Rope, Rope]:
         """For layers with a window, and for those that see everything: only these are scaled."""
         nested = self.rope_parameters or {}
-        local = {"rope_theta": self.rope_local_base_freq, **(nested.get("sliding_attention") or {})}
-        whole = {
-            "rope_theta": self.rope_theta or 1e6,
-            **(nested.get("full_attention") or {}),
-            **(self.rope_scaling or {}),
-        }
+        bases = {"rope_theta": self.rope_local_base_freq}, {"rope_theta": self.rope_theta or 1e6}
+        local = merged(bases[0], nested.get("sliding_attention"))
+        whole = merged(bases[1], nested.get("full_attention"), self.rope_scaling)
         return self.rope_from(local), self.rope_from(whole)
 
 
@@ -52,7 +48,7 @@ class Gemma3Text:
                 b,
                 i,
                 h,
-                whole if c.window(i) is None else local,
+                local if c.is_local(i) else whole,
                 bias=c.attention_bias,
                 out_bias=c.attention_bias,
                 norm="head",

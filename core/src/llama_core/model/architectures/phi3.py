@@ -19,7 +19,10 @@ class Phi3:
     def build(self, config: Mapping[str, Any]) -> Graph:
         # "su" and "yarn" are what its first files called longrope.
         scaling = config.get("rope_scaling")
-        if isinstance(scaling, Mapping) and scaling.get("type", scaling.get("rope_type")) == "yarn":
+        if isinstance(scaling, Mapping) and "yarn" in (
+            scaling.get("type"),
+            scaling.get("rope_type"),
+        ):
             config = {**config, "rope_scaling": {**scaling, "rope_type": "longrope"}}
         c = read(Config, config, "phi3")
         b, rope = blocks.Builder(c), c.rope()
