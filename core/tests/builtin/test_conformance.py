@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from llama_core.testing import (
     ArchitectureContract,
     BackendContract,
     DrafterContract,
     FormatContract,
+    PostprocessorContract,
+    PreprocessorContract,
     RewriteContract,
     SamplerContract,
     TransformContract,
@@ -94,6 +99,43 @@ class TestNoRepeatNgram(TransformContract):
 
 class TestNgram(DrafterContract):
     provides = "ngram"
+
+
+class TestChatTemplate(PreprocessorContract):
+    provides = "chat-template"
+    options = ({"template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"},)
+
+
+class TestSystemPrompt(PreprocessorContract):
+    provides = "system-prompt"
+    options = ({"text": "Be brief."}, {"text": "Be brief.", "existing": "append"})
+
+
+class TestReasoning(PostprocessorContract):
+    provides = "reasoning"
+    options = ({}, {"begun": True}, {"start": "[THINK]", "end": "[/THINK]"})
+    expects: ClassVar[Mapping[str, str]] = {"A few words.": "A few words."}
+
+
+CALL = '{"name": "f", "arguments": {"a": "}"}}'
+
+
+class TestToolsHermes(PostprocessorContract):
+    provides = "tools-hermes"
+    expects: ClassVar[Mapping[str, str]] = {f"So\n<tool_call>{CALL}</tool_call>": 'So{"a": "}"}'}
+
+
+class TestToolsLlama(PostprocessorContract):
+    provides = "tools-llama"
+    expects: ClassVar[Mapping[str, str]] = {
+        CALL: '{"a": "}"}',
+        f"<|python_tag|>{CALL}": '{"a": "}"}',
+    }
+
+
+class TestToolsMistral(PostprocessorContract):
+    provides = "tools-mistral"
+    expects: ClassVar[Mapping[str, str]] = {f"[TOOL_CALLS][{CALL}]": '{"a": "}"}'}
 
 
 class TestSafetensors(FormatContract):

@@ -35,6 +35,16 @@ CLASSES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "bad-words": ("transforms_history", "BadWords"),
         "no-repeat-ngram": ("transforms_history", "NoRepeatNgram"),
     },
+    "preprocessor": {
+        "chat-template": ("preprocessors", "ChatTemplating"),
+        "system-prompt": ("preprocessors", "SystemPrompt"),
+    },
+    "postprocessor": {
+        "reasoning": ("reasoning", "Reasoning"),
+        "tools-hermes": ("tool_formats", "HermesCalls"),
+        "tools-llama": ("tool_formats", "LlamaCalls"),
+        "tools-mistral": ("tool_formats", "MistralCalls"),
+    },
     "drafter": {"ngram": ("ngram", "NgramLookup")},
     "format": {
         "safetensors": ("safetensors_format", "SafetensorsFormat"),
@@ -82,6 +92,16 @@ def llama_create_sampler(name: str, options: Options) -> Any:
 @hookimpl
 def llama_create_transform(name: str, options: Options) -> Any:
     return _make("transform", name, options)
+
+
+@hookimpl
+def llama_create_preprocessor(name: str, options: Options) -> Any:
+    return _make("preprocessor", name, options)
+
+
+@hookimpl
+def llama_create_postprocessor(name: str, options: Options) -> Any:
+    return _make("postprocessor", name, options)
 
 
 @hookimpl

@@ -46,8 +46,9 @@ def tool_calls(pieces: Iterable[Piece]) -> list[ToolCall]:
         if piece.channel == "tool_call":
             if "name" in piece.data:
                 calls.append(ToolCall(piece.data["id"], piece.data["name"]))
-            calls[-1].arguments += piece.text
-            calls[-1].malformed = piece.data.get("malformed", calls[-1].malformed)
+            if calls:
+                calls[-1].arguments += piece.text
+                calls[-1].malformed = piece.data.get("malformed", calls[-1].malformed)
     return calls
 
 
