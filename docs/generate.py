@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: the manifest's JSON schema, the suites' rules.
+"""Writes the pages that are made from the code: the manifest's schema, the suites' rules, the ops.
 
 `python docs/generate.py` writes them; a test holds the committed ones to be current.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llama_core.contracts import KINDS
 from llama_core.manifest import json_schema
+from llama_core.model.ops import OPS
 from llama_core.testing import rules
 
 FOLDER = Path(__file__).parent / "reference"
@@ -21,6 +22,7 @@ def pages() -> Mapping[str, str]:
     return {
         "plugin.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "rules.md": rules_page(),
+        "ops.md": ops_page(),
     }
 
 
@@ -35,6 +37,34 @@ def rules_page() -> str:
         own = {name: said for name, said in rules(kind) if name not in shared}
         text += f"\n## {kind}\n\n" + _table(own)
     return text
+
+
+def ops_page() -> str:
+    text = (
+        "# Ops\n\n"
+        "The vocabulary of graphs. A `?` marks what may be absent, a `.*` a weight for each "
+        "expert; an attribute without a default must be given. What an op computes exactly is "
+        "its NumPy reference, in `llama_core.model.op_references`.\n\n"
+        "| op | reads | weights | attributes | gives |\n|---|---|---|---|---|\n"
+    )
+    for name, one in OPS.items():
+        attrs = (
+            f"`{key}`" if attr.default is ... else f"`{key}={_shown(attr.default)}`"
+            for key, attr in one.attrs.items()
+        )
+        columns = (
+            f"`{name}`",
+            ", ".join(one.inputs),
+            ", ".join(f"`{role}`" for role in one.weights),
+            ", ".join(attrs),
+            one.summary.replace("|", "\\|"),
+        )
+        text += f"| {' | '.join(columns)} |\n"
+    return text
+
+
+def _shown(default: object) -> str:
+    return json.dumps(dict(default) if isinstance(default, Mapping) else default)
 
 
 def _table(named: Mapping[str, str]) -> str:

@@ -105,3 +105,12 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     assert used.stdout.strip() == "[2]", used.stderr
     refused = run("-c", python[2].split("sampler =")[0] + python[3])
     assert "Did you mean 'rank'?" in refused.stderr
+
+
+def test_the_page_on_architectures_quotes_its_example() -> None:
+    page = (DOCS / "how-to" / "add-an-architecture.md").read_text()
+    example = ROOT / "examples" / "plugins" / "starcoder2"
+    files = [path.read_text() for end in ("py", "toml") for path in example.rglob(f"*.{end}")]
+    quoted = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.S)
+    assert len(quoted) > 5
+    assert [text for text in quoted if not any(text in file for file in files)] == []
