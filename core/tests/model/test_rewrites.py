@@ -14,6 +14,9 @@ from llama_core.builtin.in_process import lines
 from llama_core.errors import ConfigError, LlamaError, MissingCapability
 from llama_core.model import numerics
 from llama_core.model.architectures import ARCHITECTURES
+from llama_core.model.architectures.blocks import Builder, attention, gather_and_norm
+from llama_core.model.architectures.config import TextConfig
+from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph, GraphError
 from llama_core.model.rewrites import REWRITES, apply, create
 from llama_core.model.rewrites.act import SetAct
@@ -24,7 +27,7 @@ from llama_core.model.rewrites.reencode import Reencode
 from llama_core.model.rewrites.tensor import TensorSplit
 from llama_core.model.weights import DenseWeights, Weights
 
-from .small import Driver, logits, model, prompt
+from .small import SIZES, Driver, logits, model, prompt
 
 ROUNDING = 1e-9  # of logits that spread by three, in float64
 TOKENS = prompt(13)
@@ -290,3 +293,23 @@ def test_a_rank_without_a_line_is_refused() -> None:
     part, split = apply([TensorSplit(0, 2)], graph, weights)
     with pytest.raises(GraphError, match="no communicator"):
         Driver(part, split)
+
+
+def plain_mlp() -> tuple[Graph, Weights]:
+    """A layer whose MLP has no gate, with biases, as StarCoder 2 has it."""
+    config = TextConfig.model_validate(SIZES)
+    b = Builder(config)
+    x = attention(b, 0, b.embed(), config.rope())
+    h = b.linear("layers.0.mlp.up_proj", x, 24, 36, bias=True)
+    h = b.add("activation", "layers.0.mlp.act", h, fn="gelu")
+    h = b.linear("layers.0.mlp.down_proj", h, 36, 24, bias=True)
+    graph = b.finish("plain", gather_and_norm(b, b.add("add", "layers.0.add", x, h)))
+    return graph, random_weights(graph, 2)
+
+
+def test_an_mlp_without_a_gate_is_split_too() -> None:
+    graph, weights = plain_mlp()
+    found = on_ranks(2, lambda rank: apply([TensorSplit(rank, 2)], graph, weights))
+    assert np.abs(found[0] - exact(graph, weights)).max() < ROUNDING
+    part, _ = apply([TensorSplit(1, 2)], graph, weights)
+    assert part.shapes["layers.0.mlp.up_proj.weight"] == (18, 24)

@@ -65,7 +65,7 @@ class TensorSplit:
             why = None
             if node.op == "attention":
                 why = work.split_attention(node)
-            elif node.op == "glu":
+            elif node.op in ("glu", "activation"):
                 why = work.split_mlp(node)
             elif node.op == "moe":
                 why = work.split_experts(node)
