@@ -32,8 +32,13 @@ log = logging.getLogger("llama_core")
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": ("completion", "Print the completion script of a shell."),
     "doctor": ("doctor", "Say what is here, what would be chosen, and why."),
+    "eval": ("eval", "Measure how well a model predicts a text or answers questions."),
+    "list": ("list_models", "List the models that are here."),
     "plugins": ("plugins", "List, inspect, switch on and off what is installed."),
+    "pull": ("pull", "Download a model from the hub."),
+    "rm": ("remove", "Remove a model that was pulled."),
     "run": ("run", "Complete a prompt with a model."),
+    "show": ("show", "Say what a model is, without loading it."),
 }
 
 
@@ -183,8 +188,8 @@ def run(argv: list[str]) -> int:
         return _say(
             {"code": "error", "message": error.format_message()}, error.format_message(), argv, 1
         )
-    except click.Abort:
-        return 1
+    except click.Abort as error:  # the user's Ctrl-C, or no answer to a question
+        return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
     except BrokenPipeError:
         # The reader left: nothing more to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.loading import complete_model, model_options, opened
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.engine.faces import Result
-from llama_core.engine.load import Loaded, load
+from llama_core.engine.load import Loaded
 from llama_core.engine.request import Link, Params, Request
+
+MAX_TOKENS = 256  # of an answer whose length nobody said
 
 # option -> transform and the name of its option, in the order of the chain
 CHAIN = {
@@ -27,10 +31,12 @@ CHAIN = {
 
 
 @click.command("run", epilog='Example: llama run ./model "Once upon a time" --max-tokens 50')
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.argument("prompt", required=False)
-@click.option("--backend", help="The backend to run on; the best that has a device by default.")
-@click.option("--max-tokens", type=int, default=256, show_default=True)
+@model_options
+@click.option(
+    "--max-tokens", type=int, help=f"Of the answer; {MAX_TOKENS} or what the context has."
+)
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--top-k", type=int)
 @click.option("--top-p", type=float)
@@ -45,14 +51,18 @@ def command(
     model: str,
     prompt: str | None,
     backend: str | None,
-    max_tokens: int,
+    program: str | None,
+    context: int | None,
+    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    max_tokens: int | None,
     seed: int | None,
     stop: tuple[str, ...],
     as_json: bool,
     **chain: float | None,
 ) -> None:
-    """Complete PROMPT (or standard input) with MODEL: a folder, a file, or a model plugin."""
-    text = sys.stdin.read() if prompt is None else prompt
+    """Complete PROMPT (or standard input) with MODEL: a folder, a file, hf:org/name, or a model
+    plugin. The text is given to the model as it is, without chat template or system prompt."""
+    text = _piped() if prompt is None else prompt
     params = Params(
         max_tokens=max_tokens,
         seed=seed,
@@ -60,10 +70,31 @@ def command(
         transforms=_transforms(chain),
         sampler=Link("sample" if chain["temperature"] else "greedy"),
     )
-    with load(model, plugins=session.plugins, backend=backend) as loaded:
-        request = Request("run", tuple(loaded.tokenizer.encode(text)), params)
+    with opened(
+        session, model, backend=backend, program=program, context=context, rewrite=rewrite
+    ) as loaded:
+        request = loaded.request(text, params)
+        if max_tokens is None:
+            room = loaded.context_length - len(request.prompt)
+            request = replace(request, params=replace(params, max_tokens=_most(room)))
         result, first, seconds = _answer(loaded, request, show=not as_json)
         emit(_facts(loaded, result, first, seconds), as_json, lambda: ())
+
+
+def _most(room: int) -> int:
+    """How long an answer may be where nobody said; none that does not fit is asked for."""
+    return min(MAX_TOKENS, room) if room > 0 else MAX_TOKENS
+
+
+def _piped() -> str:
+    """The prompt from standard input, without the line end that tools put behind a text."""
+    if sys.stdin.isatty():
+        raise click.UsageError("give a PROMPT, or pipe one in")
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"the prompt on standard input is no UTF-8: {error}") from None
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
 
 def _transforms(chain: dict[str, float | None]) -> tuple[Link, ...]:
@@ -90,10 +121,11 @@ def _answer(loaded: Loaded, request: Request, *, show: bool) -> tuple[Result, fl
             result.add(update)
             if show and update.text:
                 click.echo(update.text, nl=False)
-    if show:
+    error = result.choices[0].error
+    if show and (error is None or result.choices[0].tokens):
         click.echo()
-    if result.choices and result.choices[0].error is not None:
-        raise result.choices[0].error
+    if error is not None:
+        raise error
     return result, first, time.monotonic() - began
 
 
@@ -105,7 +137,12 @@ def _facts(loaded: Loaded, result: Result, first: float, seconds: float) -> dict
         "tokens": choice.tokens,
         "finish": choice.finish,
         "model": loaded.name,
-        "backend": {"name": loaded.choice.name, "reason": loaded.choice.reason},
+        "backend": {
+            "kind": loaded.choice.kind,
+            "name": loaded.choice.name,
+            "reason": loaded.choice.reason,
+        },
+        "context_length": loaded.context_length,
         "usage": {
             "prompt_tokens": usage.prompt_tokens if usage else None,
             "completion_tokens": usage.completion_tokens if usage else None,

@@ -68,13 +68,13 @@ def _near(text: str, path: Path, *, is_path: bool, names: list[str]) -> str:
             return f"it was pulled from the hub and is called {HUB}{text}"
         near = did_you_mean(f"{HUB}{text}", names)
         return near or f"for a model of the Hugging Face hub: llama pull {HUB}{text}"
+    beside = path.parent
+    here = [child.name for child in beside.iterdir()] if beside.is_dir() else []
     if is_path:
-        beside = path.parent
-        here = [child.name for child in beside.iterdir()] if beside.is_dir() else []
         lost = "check the path" if beside.is_dir() else f"{beside} is no folder"
         return did_you_mean(path.name, here) or lost
     same = [name for name in names if name.rpartition("/")[2] == text]
-    near = f"did you mean {same[0]!r}?" if same else did_you_mean(text, names)
+    near = f"did you mean {same[0]!r}?" if same else did_you_mean(text, [*names, *here])
     return near or "give a path, hf:org/name, or an installed model's name"
 
 

@@ -1,0 +1,112 @@
+"""How a command line says which model is to run on what: options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from llama_core.cli.app import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RewriteType(click.ParamType):
+    """`NAME` or `NAME:OPTION=VALUE,OPTION=VALUE`; a value is JSON, or else text."""
+
+    name = "rewrite"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, dict[str, Any]]:
+        name, _, rest = str(value).partition(":")
+        options = {}
+        for part in filter(None, rest.split(",")):
+            key, equals, text = part.partition("=")
+            if not equals or not key:
+                self.fail(f"{part!r} is no OPTION=VALUE; an example: act:act=q8:32", param, ctx)
+            try:
+                options[key] = json.loads(text)
+            except ValueError:
+                options[key] = text
+        return name, options
+
+
+rewrite_option = click.option(
+    "--rewrite",
+    multiple=True,
+    type=RewriteType(),
+    metavar="NAME[:OPTION=VALUE,…]",
+    help="Change the graph before it runs, e.g. act:act=q8:32.",
+)
+
+
+def model_options(command: F) -> F:
+    """Add `--backend`, `--program`, `--context` and `--rewrite`; `opened` takes them."""
+    for option in (
+        rewrite_option,
+        click.option(
+            "--context",
+            type=click.IntRange(min=2),
+            help="Tokens of prompt and answer together; by default 4096 or what the model has.",
+        ),
+        click.option("--program", help="Run it by this program provider, without a graph."),
+        click.option("--backend", help="The backend to run on; by default the best with a device."),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def opened(
+    session: Session,
+    model: str,
+    *,
+    backend: str | None,
+    program: str | None,
+    context: int | None,
+    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+) -> Iterator[Any]:
+    """The loaded model, closed afterwards. A terminal shows that something is under way."""
+    from llama_core.engine.load import load
+
+    if backend is not None and program is not None:
+        raise click.UsageError("--backend and --program exclude each other")
+    if rewrite and program is not None:
+        raise click.UsageError("--rewrite changes a graph, and --program runs without one")
+    with waiting(f"loading {model}"):
+        loaded = load(
+            model,
+            plugins=session.plugins,
+            backend=backend,
+            program=program,
+            context=context,
+            rewrite=rewrite,
+        )
+    with loaded:
+        yield loaded
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A sign of life on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """For the shell: installed model plugins, models that were pulled, and files."""
+    from click.shell_completion import CompletionItem
+
+    from llama_core.engine.finding import pulled_names
+
+    names = [*ctx.ensure_object(Session).plugins.names("model"), *pulled_names()]
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [*found, CompletionItem(incomplete, type="file")]

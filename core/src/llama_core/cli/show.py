@@ -1,0 +1,108 @@
+"""`llama show`: what a model is, read off its files without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llama_core.cli.app import Session
+from llama_core.cli.loading import complete_model, rewrite_option
+from llama_core.cli.output import emit, json_option
+from llama_core.cli.plugins import pass_session
+from llama_core.engine import facts as about
+from llama_core.engine.finding import find_model, model_name
+from llama_core.engine.memory import size
+from llama_core.errors import LlamaError
+from llama_core.model import dump
+
+
+@click.command("show", epilog="Example: llama show ./model --graph")
+@click.argument("model", shell_complete=complete_model)
+@click.option("--graph", "as_graph", is_flag=True, help="Print its graph, a line a node.")
+@click.option("--all", "unfolded", is_flag=True, help="Of the graph, print every layer.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it as SVG.")
+@rewrite_option
+@json_option
+@pass_session
+def command(
+    session: Session,
+    model: str,
+    as_graph: bool,
+    unfolded: bool,
+    picture: Path | None,
+    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    as_json: bool,
+) -> None:
+    """Say what MODEL is: a folder, a file, hf:org/name, or a model plugin. Reads no tensor."""
+    if unfolded and not as_graph:
+        raise click.UsageError("--all says how --graph is printed: give both")
+    plugins = session.plugins
+    files = find_model(plugins, model)
+    built = None
+    if as_graph or picture or rewrite or about.known(plugins, files):
+        built = about.graph_of(plugins, files, rewrite)
+    found = {"name": model_name(model), **about.facts(plugins, files, built)}
+    if built and as_graph:
+        found["graph"] = dump.text(built[0], folded=not unfolded)
+    if built and picture:
+        _draw(picture, dump.svg(built[0]))
+        found["picture"] = str(picture)
+    emit(found, as_json, lambda: [found["graph"].rstrip()] if as_graph else _lines(found))
+
+
+def _draw(file: Path, drawing: str) -> None:
+    try:
+        file.write_text(drawing, encoding="utf-8")
+    except OSError as error:
+        raise LlamaError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    rows = dict(_rows(found))
+    width = max(map(len, rows))
+    yield f"{found['name']} ({found['format']}, {found['path']})"
+    for name, said in rows.items():
+        yield f"  {name:{width}}  {said}"
+    for encoding, row in found["encodings"].items():
+        tensors, numbers, taken = row["tensors"], row["parameters"], size(row["bytes"])
+        yield f"    {encoding:16} {tensors:6} tensors {numbers:>18,} numbers {taken:>12}"
+    if found.get("left_over"):
+        yield f"  read by nothing: {', '.join(found['left_over'])}"
+
+
+def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts that are there, in words."""
+    if found["architecture"] is None:
+        programs = ", ".join(found["programs"]) or "none is installed"
+        yield "architecture", f"{found['model_type']}, of which no graph is known here"
+        yield "program provider", f"{programs} (asked when the model is run)"
+    else:
+        yield "architecture", found["architecture"]
+    if found.get("rewrites"):
+        yield "rewritten by", ", ".join(found["rewrites"])
+    yield "parameters", f"{found['parameters']:,}"
+    if found["layers"] is not None:
+        yield "layers", str(found["layers"])
+    for one in found.get("heads", ()):
+        yield "heads", f"{one['query']} of {one['size']}, {one['key']} of them for keys"
+    if found["hidden_size"] is not None:
+        yield "hidden size", str(found["hidden_size"])
+    if found["context_length"] is not None:
+        windows = "".join(f", some layers {one}" for one in found.get("windows", ()))
+        yield "context", f"{found['context_length']:,} tokens{windows}"
+    if found["vocab_size"] is not None:
+        yield "vocabulary", f"{found['vocab_size']:,} tokens"
+    if found.get("kv_bytes_per_token"):
+        kv = {kind: size(1000 * each) for kind, each in found["kv_bytes_per_token"].items()}
+        yield "1,000 tokens take", ", ".join(f"{said} in {kind}" for kind, said in kv.items())
+    yield "tokenizer", found["tokenizer"] or "none"
+    yield "chat template", "yes" if found["chat_template"] else "no"
+    if found["quantization"]:
+        yield "quantized by", found["quantization"]
+    if found["generation"]:
+        yield "generation", ", ".join(f"{k} {v}" for k, v in found["generation"].items())
+    yield "on disk", size(found["disk_bytes"])
+    yield "weights", size(sum(row["bytes"] for row in found["encodings"].values()))

@@ -1,0 +1,135 @@
+"""What can be said of a model without loading it: files are opened and mapped, no tensor is read.
+
+Facts are plain data, for people and machines alike. A model whose tensors do not fit its graph has
+no facts but one error, with all that is missing, misshapen or left over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_core.contracts.format import ModelFiles
+from llama_core.contracts.program import SPEC as PROGRAM
+from llama_core.contracts.rewrite import SPEC as REWRITE
+from llama_core.engine.finding import build_model, declared_context, has_architecture
+from llama_core.engine.memory import kv_bytes_per_token
+from llama_core.model import rewrites
+from llama_core.model.architectures import model_type, text_config
+from llama_core.model.graph import Graph, GraphError
+from llama_core.model.weights import Weights
+from llama_core.plugins import Plugins
+
+_PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
+_NO_DEFAULTS = {"transformers_version", "_from_model_config"}  # of a generation config
+
+
+def graph_of(
+    plugins: Plugins, files: ModelFiles, rewrite: Sequence[tuple[str, Mapping[str, Any]]] = ()
+) -> tuple[Graph, Weights]:
+    """The graph after the rewrites, and its weights, which fit it."""
+    graph, weights = build_model(plugins, files)
+    if problems := graph.weight_problems(weights):
+        problems += [f"{name} is left over" for name in left_over(graph, weights)]
+        raise GraphError(f"the tensors of {files.path} do not fit {graph.architecture}", problems)
+    return rewrites.apply([plugins.create(REWRITE, *one) for one in rewrite], graph, weights)
+
+
+def left_over(graph: Graph, weights: Weights) -> list[str]:
+    """Tensors that no node reads."""
+    return [name for name in weights.names() if name not in graph.shapes]
+
+
+def facts(
+    plugins: Plugins, files: ModelFiles, built: tuple[Graph, Weights] | None
+) -> dict[str, Any]:
+    """Everything about a model; `built` is None where its architecture is unknown."""
+    return {
+        "path": str(files.path),
+        "format": files.format,
+        "model_type": model_type(files.config),
+        **(_of_graph(*built) if built else _of_config(plugins, files)),
+        "encodings": encodings(built[1] if built else files.weights),
+        "disk_bytes": sum(file.stat().st_size for file in _files(files.path)),
+        "tokenizer": files.tokenizer.get("kind"),
+        "chat_template": files.chat_template is not None,
+        "quantization": _quantization(files.config),
+        "generation": {k: v for k, v in files.generation.items() if k not in _NO_DEFAULTS},
+    }
+
+
+def known(plugins: Plugins, files: ModelFiles) -> bool:
+    """Whether the model has a graph here."""
+    return has_architecture(plugins, files)
+
+
+def encodings(weights: Weights) -> dict[str, dict[str, int]]:
+    """How many tensors and numbers lie in which encoding, and what they take."""
+    found: dict[str, dict[str, int]] = {}
+    for name in weights.names():
+        shape, encoding = weights.about(name)
+        row = found.setdefault(encoding.name, {"tensors": 0, "parameters": 0, "bytes": 0})
+        row["tensors"] += 1
+        row["parameters"] += _size(shape)
+        row["bytes"] += weights.bytes_of(name)
+    return dict(sorted(found.items(), key=lambda one: -one[1]["bytes"]))
+
+
+def _of_graph(graph: Graph, weights: Weights) -> dict[str, Any]:
+    attention = graph.of("attention")
+    heads = sorted(
+        {(n.attrs["num_heads"], n.attrs["num_kv_heads"], n.attrs["head_dim"]) for n in attention}
+    )
+    windows = {node.attrs["window"] for node in attention} - {None}
+    return {
+        "architecture": graph.architecture,
+        "parameters": sum(_size(shape) for shape in graph.shapes.values()),
+        "layers": len(attention),
+        "heads": [dict(zip(("query", "key", "size"), one, strict=True)) for one in heads],
+        "hidden_size": graph.hidden_size,
+        "context_length": graph.context_length,
+        "windows": sorted(windows),
+        "vocab_size": graph.vocab_size,
+        "kv_bytes_per_token": {t: kv_bytes_per_token(graph, t) for t in ("f32", "f16", "q8")},
+        "rewrites": list(graph.rewrites),
+        "left_over": left_over(graph, weights),
+    }
+
+
+def _of_config(plugins: Plugins, files: ModelFiles) -> dict[str, Any]:
+    config = text_config(files.config)
+    return {
+        "architecture": None,
+        "parameters": sum(_size(files.weights.about(name)[0]) for name in files.weights.names()),
+        "layers": config.get("num_hidden_layers", config.get("n_layer")),
+        "hidden_size": config.get("hidden_size", config.get("n_embd")),
+        "context_length": declared_context(files.config),
+        "vocab_size": config.get("vocab_size"),
+        "programs": plugins.names(PROGRAM.kind),  # which may run it; none of them was asked
+    }
+
+
+def _quantization(config: Mapping[str, Any]) -> str | None:
+    given = config.get("quantization_config")
+    if not isinstance(given, Mapping):
+        return None
+    method, bits = given.get("quant_method", "?"), given.get("bits")
+    return f"{method}, {bits} bits" if isinstance(bits, int) else str(method)
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if path.is_dir():
+        return [file for file in path.rglob("*") if file.is_file()]
+    part = _PART.fullmatch(path.name)
+    if part is None:
+        return [path]
+    return path.parent.glob(f"{part[1]}-?????-of-{part[2]}.gguf")
+
+
+def _size(shape: Iterable[int]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
