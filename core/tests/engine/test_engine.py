@@ -20,7 +20,20 @@ from llama_core.engine.faults import (
 from llama_core.engine.request import Limits, Link, Params, Request
 from llama_core.errors import ConfigError, LlamaError, OptionsError
 
-from .toy import SAMPLED, Clock, Letters, Ready, Sampling, Toy, ask, collect, drain, make, run
+from .toy import (
+    SAMPLED,
+    Clock,
+    Letters,
+    Ready,
+    Sampling,
+    Toy,
+    ask,
+    collect,
+    create,
+    drain,
+    make,
+    run,
+)
 
 
 def one(request: Request, **options: Any) -> Any:
@@ -469,6 +482,38 @@ def test_it_does_not_matter_where_the_chain_runs(options: Any) -> None:
     device.rows_of_tokens = 0
     run(make(device), ask(logprobs=1))
     assert device.rows_of_tokens == 0, "logprobs need logits"
+
+
+class Halved:
+    """What somebody installed under the name of a standard transform."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def __call__(self, logits_NV: Any, context: Any) -> Any:
+        return logits_NV / np.float32(2 * self.temperature)
+
+
+def test_a_transform_of_ones_own_is_never_passed_over() -> None:
+    def replaced(kind: str, name: str, options: Any) -> Any:
+        return Halved(**options) if name == "temperature" else create(kind, name, options)
+
+    for program in (Sampling(), Toy()):
+        theirs = run(make(program, create=replaced), ask(seed=9, **SAMPLED))["r", 0]
+        doubled = (Link("temperature", {"temperature": 1.6}), Link("top-k", {"k": 12}))
+        same = ask(seed=9, transforms=doubled, sampler=Link("sample"))
+        assert theirs.tokens == run(make(Toy()), same)["r", 0].tokens
+        assert theirs.tokens != run(make(Toy()), ask(seed=9, **SAMPLED))["r", 0].tokens
+
+
+def test_a_standard_link_at_its_default_runs_there_too() -> None:
+    chain = {"transforms": (Link("top-k"),), "sampler": Link("sample")}
+    engine = make(Sampling(vocab_size=64))
+    engine.add(ask(seed=4, **chain))
+    (answer,) = engine._answers.values()
+    assert answer.device == (("top-k", 40.0), ("sample", 0.0))
+    tokens = collect(drain(engine))["r", 0].tokens
+    assert tokens == run(make(Toy(vocab_size=64)), ask(seed=4, **chain))["r", 0].tokens
 
 
 # --------------------------------------------------------------------- bad input

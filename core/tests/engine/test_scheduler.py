@@ -98,7 +98,7 @@ class World:
         rows, sequence.num_scheduled = sequence.num_scheduled, 0
         drafts, sequence.drafts = sequence.drafts, []
         sequence.num_computed += rows - len(drafts)
-        self.blocks.commit(sequence)
+        self.blocks.commit(sequence, sequence.num_computed)
         self.check_memory(sequence)
         if sequence.num_uncomputed:
             return
@@ -328,7 +328,7 @@ def test_service_is_even_however_much_is_asked() -> None:
             served[sequence.tenant] += sequence.num_scheduled
             rows, sequence.num_scheduled = sequence.num_scheduled, 0
             sequence.num_computed += rows
-            world.blocks.commit(sequence)
+            world.blocks.commit(sequence, sequence.num_computed)
             if not sequence.num_uncomputed:
                 sequence.tokens.append(0)
                 if len(sequence.tokens) >= 12:

@@ -33,6 +33,7 @@ class Greedy:
     """The likeliest token; of equals the one with the smallest id."""
 
     is_argmax = True
+    standard = "greedy", 0.0
 
     def __call__(
         self, logits_NV: Logits, uniforms_N: Uniforms, context: SamplingContext
@@ -42,6 +43,8 @@ class Greedy:
 
 class Multinomial:
     """A token with the probability that the logits give it."""
+
+    standard = "sample", 0.0
 
     def __call__(
         self, logits_NV: Logits, uniforms_N: Uniforms, context: SamplingContext

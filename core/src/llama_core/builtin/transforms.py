@@ -54,6 +54,7 @@ class Temperature:
 
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = np.float32(bounded("temperature", temperature, 0, 100, above=True))
+        self.standard = "temperature", temperature
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         return logits_NV / self.temperature
@@ -64,6 +65,7 @@ class TopK:
 
     def __init__(self, k: int = 40) -> None:
         self.k = int(bounded("top-k's k", k, 1, np.inf))
+        self.standard = "top-k", k
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         if self.k >= logits_NV.shape[-1]:
@@ -77,6 +79,7 @@ class TopP:
 
     def __init__(self, p: float = 0.95) -> None:
         self.p = bounded("top-p's p", p, 0, 1, above=True)
+        self.standard = "top-p", p
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         kept_NV = np.full_like(logits_NV, -np.inf)
@@ -97,6 +100,7 @@ class MinP:
 
     def __init__(self, p: float = 0.05) -> None:
         p = bounded("min-p's p", p, 0, 1)
+        self.standard = "min-p", p
         self.log_p = np.float32(np.log(p)) if p else np.float32(-np.inf)
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:

@@ -1,7 +1,6 @@
 """A compiled model: the only thing the engine needs.
 
-A backend compiles one from a graph; a *program provider* opens one without a graph, for models
-that another library runs. Legend in `step.py`.
+A backend compiles one from a graph; a *program provider* opens one without. Legend in `step.py`.
 """
 
 from __future__ import annotations
@@ -53,14 +52,14 @@ class Program(Protocol):
     vocab_size: int
 
     def submit(self, batch: Batch) -> Pending:
-        """Start a step; at most `plan.in_flight` may be pending.
+        """Start a step, after those submitted before; at most `plan.in_flight` may be pending.
 
-        A batch out of range, and a step after `close`, is a `LlamaError`; after a refused batch
-        the program goes on working.
+        Once it returns the batch's block tables may change. A batch out of range, and a step after
+        `close`, is a `LlamaError`; after a refused batch the program goes on working.
         """
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
-        """Copy (group, from, to) blocks before the next step."""
+        """Copy (group, from, to) blocks after the steps submitted and before the next."""
 
     def close(self) -> None:
         """Give back memory and threads; calling it twice is allowed."""
@@ -70,6 +69,12 @@ class SamplingProgram(Program, Protocol):
     """An optional power: rows that want a TOKEN are sampled by the program itself."""
 
     samples: frozenset[str]  # the standard transforms and samplers it runs, by name
+
+
+class WholeProgram(Program, Protocol):
+    """An optional power: attention looks both ways, so a sequence comes in one step, uncut."""
+
+    whole: Literal[True]
 
 
 class AdapterProgram(Program, Protocol):

@@ -43,7 +43,7 @@ class Plan:
     max_sequences: int = 64  # most sequences a step
     adapter_slots: int = 0
     adapter_rank: int = 0
-    in_flight: int = 1
+    in_flight: int = 1  # steps submitted before a result is read; the engine submits 1 or 2
     act: str = "none"  # none, q8:<block>, static
     rewrites: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -75,7 +75,9 @@ class Batch:
     want_T: NDArray[np.uint8]  # of Want
     adapters_S: NDArray[np.int32] | None = None  # slot per sequence, -1 for none
     embeddings_TD: NDArray[np.float32] | None = None  # instead of tokens, for rows whose id is -1
-    previous_T: NDArray[np.int32] | None = None  # token := what row i of the last step sampled
+    # token := what row i of the last step sampled; where that is -1 the batch is refused, or this
+    # sequence alone is given anything
+    previous_T: NDArray[np.int32] | None = None
     sampling_S: tuple[DeviceSampling | None, ...] | None = None
 
 

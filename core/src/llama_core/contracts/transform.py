@@ -76,6 +76,15 @@ class Transform(Protocol):
         """The logits after this transform."""
 
 
+class StandardTransform(Transform, Protocol):
+    """An optional power: one that says which standard link it is, so that a program may run it.
+
+    A transform of one's own under a standard name leaves this out, and is then always called.
+    """
+
+    standard: tuple[str, float]  # as in `step.DeviceSampling`; a sampler may say it too
+
+
 class StatefulTransform(Transform, Protocol):
     """An optional power: a transform that remembers what was chosen, such as a grammar."""
 

@@ -108,32 +108,38 @@ class Answer:
         self.scored = False  # whether those have gone out
         self.pooled_D: NDArray[np.float64] | None = None
         self.num_pooled = 0
-        # Nothing but the likeliest token is wanted: the whole batch is chosen in one call.
-        wanted = (params.logprobs, params.prompt_logprobs, request.pooling, device)
-        self.plain = chain.greedy and wanted == (None, None, None, None)
+        # Nothing but the likeliest token, or the program's own: a batch of them is taken at once.
+        wanted = (params.logprobs, params.prompt_logprobs, request.pooling)
+        self.plain = (chain.greedy or device is not None) and wanted == (None, None, None)
 
     @property
     def wants_every_row(self) -> bool:
         return self.request.pooling == "mean" or self.prompt_logprobs is not None
 
+    @property
+    def num_known(self) -> int:
+        """Tokens of prompt and answer; its stream may run ahead of them."""
+        return len(self.request.prompt) + len(self.output)
+
     def sampling(self) -> DeviceSampling | None:
         if self.device is None:
             return None
-        return DeviceSampling(self.device, self.chain.context.seed, len(self.output))
+        index = len(self.output) + self.stream.num_ahead
+        return DeviceSampling(self.device, self.chain.context.seed, index)
 
     def push(self, token: int) -> Sequence[Piece]:
         """Take the next token; gives what may be shown, and sets `finish` where it ends."""
-        self.stream.tokens.append(token)
+        self.stream.take(token)
         self.output.append(token)
         if token in self.ends:
             self.finish, self.stopped_by = "stop", token
             return self.flush()
         if self.decoder is None:
-            if len(self.stream.tokens) >= self.limit:
+            if self.num_known >= self.limit:
                 self.finish = "length"
             return ()
         pieces = self._feed_text(self._text(self.decoder.feed, token))
-        if self.finish is None and len(self.stream.tokens) >= self.limit:
+        if self.finish is None and self.num_known >= self.limit:
             self.finish = "length"
         return [*pieces, *self.flush()] if self.finish else pieces
 

@@ -10,26 +10,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llama_core.contracts.program import Pending
 from llama_core.contracts.step import Batch, DeviceSampling, Output, Want
 from llama_core.engine.answer import Answer
 from llama_core.engine.faults import ProgramFault
 from llama_core.engine.scheduler import Schedule
+from llama_core.engine.sequence import UNKNOWN
 
 NOTHING, LOGITS, HIDDEN, TOKEN = (int(w) for w in Want)
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Per sequence of the schedule: how many of its rows want something, and of what kind.
+    """Per sequence of the schedule: of what kind its rows want something, how many of them do,
+    and how many of its tokens are computed afterwards, drafts apart.
 
     Rows of one kind lie in the output in this order, so that a running count finds them.
     """
 
-    wants: list[tuple[int, int]]  # kind, count
+    wants: list[tuple[int, int, int]]  # kind, count, tokens
     num_logits: int
     num_hidden: int
     num_tokens: int
+
+    @property
+    def stay_there(self) -> bool:
+        """Whether the program needs nothing of the engine to go on from these rows."""
+        return not self.num_logits and not self.num_hidden
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A step that the program has been given and whose result has not been read."""
+
+    plan: Schedule
+    rows: Rows
+    pending: Pending
 
 
 def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> tuple[Batch, Rows]:
@@ -37,7 +55,8 @@ def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> 
     positions: list[int] = []
     starts = [0]
     want: list[int] = []
-    wants: list[tuple[int, int]] = []
+    wants: list[tuple[int, int, int]] = []
+    previous: list[tuple[int, int]] = []  # rows whose token the step before is sampling
     adapters: list[int] = []
     sampling: list[DeviceSampling | None] = []
     counts = [0, 0, 0, 0]
@@ -53,6 +72,8 @@ def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> 
             tokens += known[first : first + rows]
             tokens += sequence.drafts
             positions += range(first, first + rows)
+        if tokens[-1] == UNKNOWN:
+            previous.append((len(tokens) - 1, sequence.sampled_at))
         starts.append(len(tokens))
         if rows == 1 and first + 1 == len(known) and answer.request.pooling is None:
             kind, count = _choosing(answer), 1
@@ -61,12 +82,13 @@ def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> 
             kind, count = _wanted(answer, first, rows)
             want += [NOTHING] * (rows - count)
             want += [kind] * count
-        wants.append((kind, count))
+        wants.append((kind, count, first + rows - len(sequence.drafts)))
         counts[kind] += count
         adapters.append(answer.request.adapter)
         adapted = adapted or answer.request.adapter >= 0
         if kind == TOKEN:
             sampled = True
+            sequence.sampled_at = len(tokens) - 1
             sampling.append(answer.sampling())
         else:
             sampling.append(None)
@@ -77,9 +99,17 @@ def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> 
         tuple(tuple([s.tables[g] for s in plan.sequences]) for g in range(num_groups)),
         np.array(want, np.uint8),
         adapters_S=np.array(adapters, np.int32) if adapted else None,
+        previous_T=_previous(previous, len(tokens)) if previous else None,
         sampling_S=tuple(sampling) if sampled else None,
     )
     return batch, Rows(wants, counts[LOGITS], counts[HIDDEN], counts[TOKEN])
+
+
+def _previous(rows: list[tuple[int, int]], count: int) -> NDArray[np.int32]:
+    previous_T = np.full(count, -1, np.int32)
+    for row, sampled_at in rows:
+        previous_T[row] = sampled_at
+    return previous_T
 
 
 def _wanted(answer: Answer, first: int, rows: int) -> tuple[int, int]:
@@ -119,3 +149,19 @@ def inspect(output: Output, rows: Rows, vocab_size: int) -> None:
         if array.shape[0] != count or (width is not None and array.shape[1:] != (width,)):
             asked = (count,) if width is None else (count, width)
             raise ProgramFault(f"the program gave {name} of shape {array.shape}, not {asked}")
+
+
+def singles(
+    output: Output, rows: Rows, vocab_size: int
+) -> tuple[list[list[int]], list[list[bool]]]:
+    """By kind of row: the token that each gives on its own, and whether there is one."""
+    tokens: list[list[int]] = [[], [], [], []]
+    valid: list[list[bool]] = [[], [], [], []]
+    if rows.num_logits and output.logits_RV is not None:
+        best_R = output.logits_RV.argmax(1)  # also finds NaN, and rows that forbid everything
+        highest_R = output.logits_RV[np.arange(len(best_R)), best_R]
+        tokens[LOGITS], valid[LOGITS] = best_R.tolist(), np.isfinite(highest_R).tolist()
+    if rows.num_tokens and output.tokens_R is not None:
+        tokens[TOKEN] = output.tokens_R.tolist()
+        valid[TOKEN] = [0 <= token < vocab_size for token in tokens[TOKEN]]
+    return tokens, valid

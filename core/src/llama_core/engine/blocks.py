@@ -121,7 +121,7 @@ class BlockManager:
 
     def usage(self) -> float:
         """How full the fullest pool is, from 0 to 1."""
-        return max(pool.num_used / max(1, pool.num_blocks) for pool in self.pools)
+        return max((pool.num_used / max(1, pool.num_blocks) for pool in self.pools), default=0.0)
 
     def fits(self, num_tokens: int) -> bool:
         """Whether a sequence of this length can be held at all, with nothing beside it."""
@@ -181,6 +181,8 @@ class BlockManager:
 
         All or nothing; what has to be copied first is added to `copies`.
         """
+        if not self.pools:  # a program without attention, or one that keeps nothing
+            return True
         more = -(-length // self.block_size) - len(sequence.tables[0])
         if more <= 0 and not sequence.shared:
             return True
@@ -202,9 +204,9 @@ class BlockManager:
         sequence.shared = False
         return True
 
-    def commit(self, sequence: Sequence) -> None:
-        """Its first `num_computed` tokens are in memory: remember full blocks, slide windows."""
-        full = sequence.num_computed // self.block_size
+    def commit(self, sequence: Sequence, length: int) -> None:
+        """Its first `length` tokens are in memory: remember full blocks, slide windows."""
+        full = length // self.block_size
         if full == sequence.num_registered:
             return
         hashes = self._hashes(sequence, full)
@@ -214,7 +216,7 @@ class BlockManager:
                     pool.register(table[i], hashes[i])
         sequence.num_registered = full
         if self._windowed:
-            self._slide(sequence)
+            self._slide(sequence, length)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """Give the child the parent's blocks too."""
@@ -247,9 +249,9 @@ class BlockManager:
             hashes.append(chain_hash(parent, sequence.tokens[i * size : i * size + size]))
         return hashes
 
-    def _slide(self, sequence: Sequence) -> None:
+    def _slide(self, sequence: Sequence, length: int) -> None:
         for pool, table in zip(self.pools, sequence.tables, strict=True):
-            for i in range(self._first_live(pool, sequence.num_computed) - 1, -1, -1):
+            for i in range(self._first_live(pool, length) - 1, -1, -1):
                 if table[i] == GONE:
                     break
                 pool.drop(table[i])

@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
 
 from llama_core.contracts.drafter import Drafter
 from llama_core.contracts.program import Program
 from llama_core.contracts.step import Output
-from llama_core.contracts.transform import SamplingContext, philox
+from llama_core.contracts.transform import philox
 from llama_core.engine.answer import Answer, Tokenizer
-from llama_core.engine.batch import HIDDEN, LOGITS, Rows, assemble, inspect
+from llama_core.engine.batch import HIDDEN, LOGITS, TOKEN, Flight, Rows, assemble, inspect, singles
 from llama_core.engine.blocks import BlockManager, root_hash
 from llama_core.engine.drafting import Drafting
 from llama_core.engine.faults import (
     DeadlineExceeded,
     EngineClosed,
     InvalidRequest,
-    ProcessorFault,
     ProgramFault,
     QueueFull,
 )
-from llama_core.engine.processors import Postprocessors
+from llama_core.engine.intake import Intake, check_whole
 from llama_core.engine.request import Finish, Limits, Request, Update, check
-from llama_core.engine.sampling import Create, build, choice_seed, on_device
+from llama_core.engine.sampling import Create
 from llama_core.engine.scheduler import Schedule, Scheduler
 from llama_core.engine.sequence import Sequence as Stream
+from llama_core.engine.sequence import Status
 from llama_core.engine.trace import Untraced
 from llama_core.engine.verify import not_finite, pool, score_prompt, take, verify
-from llama_core.errors import ConfigError, LlamaError, MissingCapability
+from llama_core.errors import ConfigError, LlamaError
 from llama_core.plugins import Plugins
+
+MOST_IN_FLIGHT = 2  # a token is needed by the step after its own, so a third has nothing to do
 
 
 @dataclass(slots=True)
@@ -52,10 +53,6 @@ class Counters:
     prefix_hits: int = 0
     program_faults: int = 0
     finished: dict[str, int] = field(default_factory=dict)
-
-
-def no_capabilities(kind: str, name: str, options: Mapping[str, Any]) -> Any:
-    raise MissingCapability(f"this engine was given no way to make the {kind} {name!r}")
 
 
 class Engine:
@@ -73,30 +70,32 @@ class Engine:
         drafter: Drafter | None = None,
         most_drafts: int = 4,
         adapter_slots: int = 0,
+        in_flight: int = 1,
         seed: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = Limits() if limits is None else limits
         self.program = program
-        self.plugins = plugins
-        self.create = create or (plugins.create if plugins else no_capabilities)
-        self.tokenizer = tokenizer
-        self.eos = eos
+        samples: frozenset[str] = getattr(program, "samples", frozenset())
+        self.intake = Intake(plugins, create, tokenizer, eos, samples)
         self.drafting = Drafting(drafter, most_drafts, program.vocab_size)
         self.adapter_slots = adapter_slots
         self.seed = secrets.randbits(64) if seed is None else seed
         self.clock = clock
         self.counters = Counters()
         self.trace = Untraced()  # a Trace while somebody profiles
-        self._samples: frozenset[str] = getattr(program, "samples", frozenset())
+        # A draft stands on the token before it, which has to be known: such steps go one by one.
+        self.in_flight = 1 if drafter else min(in_flight, MOST_IN_FLIGHT)
+        self.whole: bool = getattr(program, "whole", False)
         kv = program.kv
         self.blocks = BlockManager(
             [group.window for group in kv.groups], kv.num_blocks, kv.block_size, limits.max_rows
         )
         self.limits = replace(limits, max_length=self._longest(limits.max_length))
         self.scheduler = Scheduler(
-            self.blocks, limits.max_rows, limits.max_sequences, limits.patience
+            self.blocks, limits.max_rows, limits.max_sequences, limits.patience, self.whole
         )
+        self._flying: deque[Flight] = deque()  # oldest first
         self._answers: dict[int, Answer] = {}  # by id of the sequence
         self._open: dict[str, list[Answer]] = {}  # by id of the request
         self._reports: list[Update] = []  # what happened between steps
@@ -118,7 +117,9 @@ class Engine:
                 retry_after_seconds=1.0,
             )
         limit = check(request, self.limits, self.program.vocab_size, self.adapter_slots)
-        self._check_parts(request)
+        self.intake.check(request)
+        if self.whole:
+            check_whole(request, self.limits.max_rows)
         self._arrivals += 1
         seed = request.params.seed
         if seed is None:
@@ -135,7 +136,7 @@ class Engine:
         )
         stream.num_prompt = len(request.prompt)
         answer = self._answer(request, 0, stream, limit, seed)
-        stream.reuse = not answer.wants_every_row
+        stream.reuse = not (self.whole or answer.wants_every_row)
         self._answers[stream.id] = answer
         self._open[request.id] = [answer]
         self.scheduler.add(stream, request.priority)
@@ -147,7 +148,7 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._reports) or not self.scheduler.idle
+        return bool(self._reports or self._flying) or not self.scheduler.idle
 
     @property
     def num_open(self) -> int:
@@ -159,6 +160,9 @@ class Engine:
             self._closed = True
             for request_id in list(self._open):
                 self._end(request_id, "error", EngineClosed("the engine was closed"))
+            while self._flying:
+                with suppress(Exception):  # nobody is left to be told
+                    self._flying.popleft().pending.result()
             self.program.close()
 
     # ---------------------------------------------------------------------- step
@@ -168,60 +172,84 @@ class Engine:
         self.trace.phase("schedule")
         for answer, error in self.drafting.propose(self.scheduler.running, self._answers):
             self._end(answer.request.id, "error", error)
-        plan = self.scheduler.schedule(self.clock())
-        self._note(plan)
-        if plan.sequences:
-            try:
-                output, rows = self._run(plan)
-            except Exception as error:  # noqa: BLE001  a program is a plugin's
-                self._fail(plan, error)
-            else:
-                self._advance(plan, output, rows)
+        while self._may_launch() and self._launch():
+            pass
+        if self._flying:
+            self._land(self._flying.popleft())
         updates, self._reports = self._reports, []
         self.trace.end_step()
         return updates
 
-    def _run(self, plan: Schedule) -> tuple[Output, Rows]:
-        self.trace.phase("assemble")
-        if plan.copies:
-            self.program.copy_blocks([(c.group, c.source, c.target) for c in plan.copies])
-        batch, rows = assemble(plan, self._answers, len(self.blocks.pools))
-        self.trace.phase("submit", sequences=len(plan.sequences), rows=len(batch.tokens_T))
-        output = self.program.submit(batch).result()
-        self.trace.phase("sample")
-        inspect(output, rows, self.program.vocab_size)
-        return output, rows
+    def _may_launch(self) -> bool:
+        """Whether the next step can be planned: what is chosen here has to be known before."""
+        flying = self._flying
+        return not flying or (len(flying) < self.in_flight and flying[-1].rows.stay_there)
+
+    def _launch(self) -> bool:
+        """Plan a step and give it to the program; False where there is none."""
+        plan = self.scheduler.schedule(self.clock())
+        self._note(plan)
+        if not plan.sequences:
+            return False
+        try:
+            self.trace.phase("assemble")
+            if plan.copies:
+                self.program.copy_blocks([(c.group, c.source, c.target) for c in plan.copies])
+                plan.copies.clear()
+            batch, rows = assemble(plan, self._answers, len(self.blocks.pools))
+            self.trace.phase("submit", sequences=len(plan.sequences), rows=len(batch.tokens_T))
+            pending = self.program.submit(batch)
+        except Exception as error:  # noqa: BLE001  a program is a plugin's
+            if self._flying and isinstance(error, LlamaError) and not plan.copies:
+                # It may stand on a token that could not be chosen: planned anew once that is known.
+                for sequence in plan.sequences:
+                    sequence.num_scheduled = 0
+            else:
+                self._fail(plan, error)
+            return False
+        for sequence, (kind, _, end) in zip(plan.sequences, rows.wants, strict=True):
+            sequence.num_scheduled = 0
+            sequence.num_computed = end
+            if kind == TOKEN and self.in_flight > 1:
+                sequence.run_ahead(self._answers[sequence.id].limit)
+        self._flying.append(Flight(plan, rows, pending))
+        return True
+
+    def _land(self, flight: Flight) -> None:
+        """Wait for a step, and give every sequence what its rows gave."""
+        try:
+            output = flight.pending.result()
+            self.trace.phase("sample")
+            inspect(output, flight.rows, self.program.vocab_size)
+        except Exception as error:  # noqa: BLE001  a program is a plugin's
+            self._fail(flight.plan, error)
+        else:
+            self._advance(flight.plan, output, flight.rows)
 
     def _advance(self, plan: Schedule, output: Output, rows: Rows) -> None:
-        """Give every sequence what its rows gave."""
-        block_size, logits_RV = self.blocks.block_size, output.logits_RV
-        best: list[int] = []
-        finite: list[bool] = []
-        if rows.num_logits and logits_RV is not None:
-            best_R = logits_RV.argmax(1)  # also finds NaN, and rows that forbid everything
-            finite = np.isfinite(logits_RV[np.arange(len(best_R)), best_R]).tolist()
-            best = best_R.tolist()
+        block_size = self.blocks.block_size
+        single, finite = singles(output, rows, self.program.vocab_size)
         self.trace.phase("postprocess")
         at = [0, 0, 0, 0]  # the next row of each kind
-        for sequence, (kind, count) in zip(plan.sequences, rows.wants, strict=True):
-            scheduled, sequence.num_scheduled = sequence.num_scheduled, 0
+        for sequence, (kind, count, end) in zip(plan.sequences, rows.wants, strict=True):
             drafts, sequence.drafts = sequence.drafts, []
             start = at[kind]
             at[kind] = start + count
             answer = self._answers.get(sequence.id)
-            if answer is None:  # a sibling's fault has just ended its request
+            if answer is None:  # it ended meanwhile
                 continue
-            sequence.num_computed += scheduled - len(drafts)
-            if sequence.num_computed // block_size > sequence.num_registered:
-                self.blocks.commit(sequence)
+            if end // block_size > sequence.num_registered and sequence.status is Status.RUNNING:
+                self.blocks.commit(sequence, end)
             if not count:
                 continue
             try:
-                if answer.plain and count == 1 == sequence.slots and finite[start]:
-                    token = best[start]
+                if answer.plain and count == 1 == sequence.slots and finite[kind][start]:
+                    token = single[kind][start]
                     self._report(answer, answer.update((token,), answer.push(token)))
                 else:
-                    self._give(answer, output, kind, slice(start, start + count), drafts, finite)
+                    self._give(
+                        answer, output, kind, slice(start, start + count), drafts, finite[LOGITS]
+                    )
             except LlamaError as error:
                 self._end(answer.request.id, "error", error)
 
@@ -267,32 +295,7 @@ class Engine:
     def _answer(
         self, request: Request, choice: int, stream: Stream, limit: int, seed: int
     ) -> Answer:
-        """Everything that one choice needs of its own."""
-        params, processors = request.params, None
-        ends = params.stop_tokens | (frozenset() if params.ignore_eos else self.eos)
-        context = SamplingContext(
-            request.prompt, list(request.answer), choice_seed(seed, choice), ends
-        )
-        try:
-            if params.postprocessors:
-                processors = Postprocessors(self.plugins, params.postprocessors)
-            show = processors.markers if processors else ()
-            answer = Answer(
-                request,
-                choice,
-                stream,
-                build(params, context, self.create),
-                limit=limit,
-                ends=ends,
-                device=on_device(params, self._samples) if self._samples else None,
-                seed=seed,
-                decoder=None if self.tokenizer is None else self.tokenizer.stream(show),
-                processors=processors,
-            )
-        except LlamaError:
-            raise
-        except Exception as error:
-            raise ProcessorFault(f"the request could not be set up: {error!r}") from error
+        answer = self.intake.answer(request, choice, stream, limit, seed)
         self.trace.watch(answer.chain)
         answer.resume()
         return answer
@@ -313,21 +316,6 @@ class Engine:
                 remedy="Give it more KV memory",
             )
         return longest
-
-    def _check_parts(self, request: Request) -> None:
-        """What a request needs of this engine, and what n choices cannot share."""
-        params = request.params
-        if (params.stop or params.postprocessors) and self.tokenizer is None:
-            raise InvalidRequest(
-                "stop strings and postprocessors need an engine with a tokenizer", param="stop"
-            )
-        for part in (*params.transforms, params.sampler, *params.postprocessors):
-            if params.n > 1 and (hasattr(part, "accept") or hasattr(part, "feed")):
-                raise InvalidRequest(
-                    f"{params.n} choices cannot share one {type(part).__name__}, which remembers",
-                    param="n",
-                    remedy="Give it by name, so that each choice gets its own",
-                )
 
     def _fork(self, answer: Answer) -> list[Answer]:
         """The other choices of a request whose prompt has just been computed."""
@@ -401,6 +389,5 @@ class Engine:
             fault = ProgramFault(f"the program failed in a step: {error!r}")
             fault.__cause__ = error
         for sequence in plan.sequences:
-            sequence.num_scheduled = 0
             if sequence.id in self._answers:
                 self._end(self._answers[sequence.id].request.id, "error", fault)

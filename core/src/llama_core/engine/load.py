@@ -142,6 +142,7 @@ def _engine(plugins: Plugins, tokenizer: Tokenizer, compiled: Compiled, asked: A
         tokenizer=EngineTokenizer(tokenizer),
         eos=tokenizer.eos,
         adapter_slots=compiled.plan.adapter_slots,
+        in_flight=compiled.plan.in_flight,
     )
     have, wanted = engine.limits.max_length, compiled.limits.max_length
     if have < wanted:

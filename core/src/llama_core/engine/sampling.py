@@ -120,21 +120,18 @@ def build(params: Params, context: SamplingContext, create: Create) -> Chain:
     return Chain(transforms, cast(Sampler, sampler), context)
 
 
-def on_device(params: Params, samples: frozenset[str]) -> tuple[tuple[str, float], ...] | None:
-    """The chain as a program that samples itself is told it; None where it has to run here."""
-    if params.logprobs is not None:
-        return None
-    chain = []
-    for link in (*params.transforms, params.sampler):
-        if not isinstance(link, Link) or link.name not in samples or len(link.options) > 1:
+def on_device(chain: Chain, samples: frozenset[str]) -> tuple[tuple[str, float], ...] | None:
+    """The chain as a program that samples itself is told it; None where it has to run here.
+
+    Each link says itself which standard one it is: what replaces one under its name does not.
+    """
+    told = []
+    for link in (*chain.transforms, chain.sampler):
+        name, number = getattr(link, "standard", ("", 0.0))
+        if name not in samples:
             return None
-        if not link.options and link is not params.sampler:
-            return None  # its number is the plugin's default, which is not ours to know
-        value = next(iter(link.options.values()), 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        chain.append((link.name, float(value)))
-    return tuple(chain)
+        told.append((str(name), float(number)))
+    return tuple(told)
 
 
 def logprob(logits_V: Row, token: int, count: int) -> Logprob:

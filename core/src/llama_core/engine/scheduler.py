@@ -39,12 +39,18 @@ class Scheduler:
     """
 
     def __init__(
-        self, blocks: BlockManager, max_rows: int, max_sequences: int, patience: int = 1000
+        self,
+        blocks: BlockManager,
+        max_rows: int,
+        max_sequences: int,
+        patience: int = 1000,
+        whole: bool = False,
     ) -> None:
         self.blocks = blocks
         self.max_rows = max_rows
         self.max_sequences = max_sequences
         self.patience = patience
+        self.whole = whole  # a sequence is computed in one step or not begun
         self.running: list[Sequence] = []  # in order of key
         self.num_slots = 0  # taken by running sequences and the siblings they will have
         self.num_preemptions = 0
@@ -141,6 +147,8 @@ class Scheduler:
         """Start waiting sequences in order; the first that does not fit yet stops the queue."""
         while plan.num_rows < self.max_rows and (head := self._tenants.head()) is not None:
             if self.num_slots + head.slots > self.max_sequences:
+                return
+            if self.whole and head.num_uncomputed > self.max_rows - plan.num_rows:
                 return
             hits = self.blocks.lookup(head)
             if not self.blocks.has_room(head, hits, self.running):

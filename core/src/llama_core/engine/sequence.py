@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from llama_core.engine.tenants import Tenant
 
 
+UNKNOWN = -1  # a token that is being sampled in a step under way
+
+
 class Status(Enum):
     WAITING = "waiting"
     RUNNING = "running"
@@ -32,6 +35,7 @@ class Sequence:
         "hashes",
         "id",
         "key",
+        "num_ahead",
         "num_charged",
         "num_computed",
         "num_prompt",
@@ -39,6 +43,7 @@ class Sequence:
         "num_scheduled",
         "reuse",
         "root",
+        "sampled_at",
         "shared",
         "slots",
         "status",
@@ -72,7 +77,9 @@ class Sequence:
         self.account: Tenant | None = None
         self.num_charged = 0  # tokens its tenant has paid for; recomputing is free
         self.drafts: list[int] = []  # guessed tokens to verify in the next step
-        self.num_scheduled = 0  # rows in the step under way, drafts included
+        self.num_scheduled = 0  # rows in the step being planned, drafts included
+        self.num_ahead = 0  # of its last tokens are UNKNOWN yet
+        self.sampled_at = -1  # the row of the last step that samples the newest of them
 
         self.num_computed = 0
         self.tables: list[list[int]] = []  # per layer group; all of one length
@@ -83,6 +90,20 @@ class Sequence:
     @property
     def num_uncomputed(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    def run_ahead(self, limit: int) -> None:
+        """Keep a place for the token being sampled, unless it is sure to be the last."""
+        if len(self.tokens) + 1 < limit:
+            self.tokens.append(UNKNOWN)
+            self.num_ahead += 1
+
+    def take(self, token: int) -> None:
+        """Its next token is known, whether or not a place was kept for it."""
+        if self.num_ahead:
+            self.tokens[-self.num_ahead] = token
+            self.num_ahead -= 1
+        else:
+            self.tokens.append(token)
 
     def fork(self, id: int) -> Sequence:  # noqa: A002
         """A sibling with the same tokens; its blocks come from `BlockManager.fork`."""

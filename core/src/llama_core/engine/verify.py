@@ -47,6 +47,8 @@ def take(answer: Answer, chosen: Sequence[int], drafts: Sequence[int], vocab_siz
     tokens: list[int] = []
     pieces: list[Piece] = []
     for i, token in enumerate(chosen):
+        if token == -1:
+            raise SamplingFault("the program gave NaN for the logits it was to sample from")
         if not 0 <= token < vocab_size:
             raise SamplingFault(
                 f"the program sampled token {token} of a vocabulary of {vocab_size}"
