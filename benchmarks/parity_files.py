@@ -31,7 +31,8 @@ QUANTIZED: Mapping[str, str] = {
     "Q4_0": "q8:32", "Q4_1": "q8:32", "Q5_0": "q8:32", "Q5_1": "q8:32", "Q8_0": "q8:32",
     "Q2_K": "q8:256", "Q3_K_M": "q8:256", "Q4_K_M": "q8:256", "Q5_K_M": "q8:256", "Q6_K": "q8:256",
 }  # fmt: skip
-BOUNDS = {"F32": 1e-4, "F16": 3e-2}  # it takes activations in 16 bits where weights are
+# By itself it is 1.4e-4 and 5e-3 from float64, as each row notes: ten times and more what ours is.
+BOUNDS = {"F32": 1e-3, "F16": 3e-2}
 MARGIN = 0.1  # logits; nearer than that the best two may change places
 AGREEMENT = 0.99
 STEPS = 64
@@ -188,25 +189,41 @@ def loaded(path: Path) -> tuple[ModelFiles, Graph, Weights]:
 
 def plain(label: str, path: Path, truth: Any, name: str) -> Iterator[Row]:
     """A file in 32 or 16 bits: logits, tokens of texts, and what is chosen after them."""
+    from llama_core.builtin.reference import Reference
     from llama_core.model.tokenizer import open_tokenizer
 
     files, graph, weights = loaded(path)
-    found = logits(make(name), graph, weights, unseen(files))
-    worst = float(np.abs(found - truth["logits"]).max())
-    bound = BOUNDS[label.partition(".")[0]]
+    tokens, bound = unseen(files), BOUNDS[label.partition(".")[0]]
+    found = logits(make(name), graph, weights, tokens)
+    exact = logits(Reference("f64"), graph, weights, tokens)
+    worst = apart(found, truth["logits"])
     tokenizer = open_tokenizer(files)
-    cut = texts = 0
+    cut, forks = 0, []
     for number, text in enumerate(TEXTS):
         ids = list(tokenizer.encode(text))
         cut += ids == truth[f"ids{number}"].tolist()
+        its = truth[f"greedy{number}"].tolist()
         chosen = greedy(make(name), graph, weights, ids, STEPS)
-        texts += tokenizer.decode(chosen) == str(truth[f"text{number}"])
-    note = f"logits spread {truth['logits'].std():.1f}; of {len(TEXTS)} texts {cut} are cut alike"
-    note += f", and after {texts} the same text of {STEPS} greedy tokens follows"
-    holds = worst <= bound and cut == len(TEXTS) and texts == len(TEXTS)
+        if chosen != its:
+            same = next(i for i in range(STEPS) if chosen[i] != its[i])
+            best = np.sort(logits(make(name), graph, weights, ids + its[:same])[-1])
+            forks.append(float(best[-1] - best[-2]))
+        else:
+            assert tokenizer.decode(chosen) == str(truth[f"text{number}"]), text
+    note = f"logits spread {truth['logits'].std():.1f}; from float64 ours is"
+    note += f" {apart(found, exact):.2g} off, llama.cpp's {apart(truth['logits'], exact):.2g};"
+    note += f" of {len(TEXTS)} texts {cut} are cut alike, and after {len(TEXTS) - len(forks)}"
+    note += f" the same {STEPS} greedy tokens follow"
+    if forks:
+        note += f", the others part where the two best are {max(forks):.2g} apart"
+    holds = worst <= bound and cut == len(TEXTS) and max(forks, default=0) <= 10 * bound
     yield Row(
         f"parity.gguf.{label}.{name}", worst, "logit", goal=f"<={bound:g}", holds=holds, note=note
     )
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max())
 
 
 def quantized(kind: str, path: Path, truth: Any, act: str, name: str) -> Iterator[Row]:
