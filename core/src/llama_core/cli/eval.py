@@ -1,0 +1,197 @@
+"""`llama eval`: how well a model predicts a text, how far it strays, what it answers rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llama_core.cli.app import Session
+from llama_core.cli.output import emit, json_option, table
+from llama_core.cli.plugins import pass_session
+from llama_core.cli.progress import progress
+from llama_core.engine.load import Loaded, load
+from llama_core.engine.request import Limits
+from llama_core.errors import LlamaError
+
+if TYPE_CHECKING:
+    from llama_core.engine.evaluate import Divergence, Prediction, Text
+
+Rewriting = Sequence[tuple[str, Mapping[str, Any]]]
+WINDOW = 512
+
+
+@click.command("eval", epilog="Example: llama eval ./model-q4 --text book.txt --against ./model")
+@click.argument("model")
+@click.option("--text", type=click.File("rb"), help="Measure perplexity on this file; - is stdin.")
+@click.option(
+    "--suite",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Ask the questions of a JSONL file: prompt or messages, answer, skill.",
+)
+@click.option("--against", help="The base that MODEL is compared with, over the same text.")
+@click.option(
+    "--window",
+    type=click.IntRange(2),
+    help=f"Tokens of a window  [default: {WINDOW}, or the context where that is less]",
+)
+@click.option("--backend", help="The backend MODEL runs on; the best that has a device by default.")
+@click.option("--against-backend", help="The one --against runs on; MODEL's by default.")
+@click.option("--encoding", help="Re-encode MODEL's linear layers first, to gguf:q8_0 say.")
+@click.option("--act", help="Compute MODEL's activations in this precision, q8:32 say.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Of an answer to a suite's question.",
+)
+@click.option("--stop", multiple=True, help="End an answer to a suite's question before this text.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Draw the curves into this SVG file.",
+)
+@json_option
+@pass_session
+def command(
+    session: Session,
+    model: str,
+    text: Any,
+    suite: Path | None,
+    against: str | None,
+    window: int | None,
+    backend: str | None,
+    against_backend: str | None,
+    encoding: str | None,
+    act: str | None,
+    max_tokens: int,
+    stop: tuple[str, ...],
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure MODEL on a text (perplexity; with --against, divergence) or on a suite of questions.
+
+    The text is cut into windows that do not overlap. Each begins with the token that begins a
+    text, where the tokenizer puts one, and every token but the first is scored by those before it
+    in its window. What fills no window at the end is left out.
+    """
+    if (text is None) == (suite is None):
+        raise click.UsageError("give one of --text and --suite")
+    if against_backend and not against:
+        raise click.UsageError("--against-backend does nothing without --against")
+    rewrite: list[tuple[str, dict[str, Any]]] = []
+    rewrite += [("reencode", {"encoding": encoding})] if encoding else []
+    rewrite += [("act", {"act": act})] if act else []
+    if suite is not None:
+        idle = {"--against": against, "--window": window, "--plot": plot}
+        if used := [name for name, value in idle.items() if value is not None]:
+            raise click.UsageError(f"{used[0]} is for --text, and does nothing with --suite")
+        _suite(session, model, backend, rewrite, suite, max_tokens, stop, as_json)
+        return
+    found = _text(session, model, _decoded(text), window, backend, rewrite, against,
+                  against_backend)  # fmt: skip
+    from llama_core.cli import eval_report as report
+
+    if plot is not None:
+        plot.write_text(report.drawn(*found[1:]), "utf-8")
+    emit(report.facts(*found), as_json, lambda: report.lines(*found))
+
+
+# ---------------------------------------------------------------- a text
+
+
+def _decoded(file: Any) -> str:
+    """The file's text; a file of something else is refused."""
+    data: bytes = file.read()
+    try:
+        text = data.decode("utf-8-sig")
+        at = text.find("\0")
+    except UnicodeDecodeError as error:
+        text, at = "", error.start
+    if at >= 0:
+        raise LlamaError(
+            f"{file.name} is no text: it is not UTF-8 at {at}",
+            remedy="Give a plain text file; convert another charset with iconv.",
+        )
+    return text
+
+
+def _text(
+    session: Session,
+    model: str,
+    text: str,
+    window: int | None,
+    backend: str | None,
+    rewrite: Rewriting,
+    against: str | None,
+    against_backend: str | None,
+) -> tuple[Text, Prediction, Prediction | None, Divergence | None]:
+    from llama_core.engine import evaluate as run
+
+    def opened(name: str, where: str | None, changes: Rewriting = ()) -> Loaded:
+        # One sequence at a time, and a context beyond the usual one only where a window needs it.
+        limits = Limits(max_sequences=1)
+        context = window if window and window > limits.max_length else None
+        return stack.enter_context(
+            load(name, plugins=session.plugins, backend=where, rewrite=changes, limits=limits,
+                 context=context)
+        )  # fmt: skip
+
+    with ExitStack() as stack:
+        loaded = opened(model, backend, rewrite)
+        length = window or min(WINDOW, loaded.engine.engine.limits.max_length)
+        given = run.cut(loaded.tokenizer, text, length, loaded.program.vocab_size)
+        base = opened(against, against_backend or backend) if against else None
+        if base is not None:
+            run.check_alike(loaded, base, text)
+        with progress("windows", len(given.windows_WN)) as tick:
+            return given, *run.evaluate(given, loaded, base, progress=tick)
+
+
+# ---------------------------------------------------------------- a suite
+
+
+def _suite(
+    session: Session,
+    model: str,
+    backend: str | None,
+    rewrite: Rewriting,
+    path: Path,
+    max_tokens: int,
+    stop: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    from llama_core.engine import suite
+
+    questions = suite.read_suite(path)
+    with load(model, plugins=session.plugins, backend=backend, rewrite=rewrite) as loaded:
+        with progress("questions", len(questions)) as tick:
+            replies = suite.ask(loaded, questions, max_tokens=max_tokens, stop=stop, progress=tick)
+        name, chosen = loaded.name, loaded.choice.name
+    skills = suite.by_skill(replies)
+    facts = {
+        "model": name,
+        "backend": chosen,
+        "suite": str(path),
+        "skills": [{**asdict(skill), "share": skill.share} for skill in skills],
+        "answers": [
+            {
+                "skill": reply.question.skill,
+                "expected": reply.question.answer,
+                "given": reply.text,
+                "right": reply.right,
+                "error": reply.error,
+            }
+            for reply in replies
+        ],
+    }
+    rows = [
+        (s.name, f"{s.right} of {s.asked}", f"{s.share:.1%}", f"{s.low:.1%} to {s.high:.1%}")
+        for s in skills
+    ]
+    emit(facts, as_json, lambda: table(("skill", "right", "share", "95% interval"), rows))
