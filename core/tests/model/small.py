@@ -12,6 +12,7 @@ from llama_core.contracts.step import Batch, Plan, Want
 from llama_core.model.architectures import create
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph
+from llama_core.model.op_backend import OpBackend
 from llama_core.model.weights import Weights
 
 SIZES: dict[str, Any] = {
@@ -42,9 +43,16 @@ def model(architecture: str, seed: int = 0, **changes: Any) -> tuple[Graph, Weig
 class Driver:
     """One program, with its own tables of blocks for each sequence, in no order."""
 
-    def __init__(self, graph: Graph, weights: Weights, dtype: str = "f32", **plan: Any) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        dtype: str = "f32",
+        backend: OpBackend | None = None,
+        **plan: Any,
+    ) -> None:
         given = {"kv_bytes": 1 << 20, "block_size": 4, **plan}
-        self.program = Reference(dtype).compile(graph, weights, Plan(**given))
+        self.program = (backend or Reference(dtype)).compile(graph, weights, Plan(**given))
         order = np.random.default_rng(7).permutation(self.program.kv.num_blocks)
         self.free = [int(block) for block in order]
         self.tables: dict[int, list[int]] = {}

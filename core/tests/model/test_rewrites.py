@@ -11,15 +11,16 @@ import pytest
 
 from llama_core import contracts
 from llama_core.builtin.in_process import lines
+from llama_core.builtin.reference import Reference
 from llama_core.errors import ConfigError, LlamaError, MissingCapability
-from llama_core.model import numerics
+from llama_core.model import numerics, ops
 from llama_core.model.architectures import ARCHITECTURES
 from llama_core.model.architectures.blocks import Builder, attention, gather_and_norm
 from llama_core.model.architectures.config import TextConfig
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph, GraphError
 from llama_core.model.rewrites import REWRITES, apply, create
-from llama_core.model.rewrites.act import SetAct
+from llama_core.model.rewrites.act import SetAct, measured_scales
 from llama_core.model.rewrites.adapters import AddAdapters
 from llama_core.model.rewrites.fuse import Fuse
 from llama_core.model.rewrites.pipeline import PipelineStage
@@ -141,8 +142,57 @@ def test_q8_activations_are_what_the_reference_computes() -> None:
 
 def test_static_activations_need_their_scale() -> None:
     graph, weights = model("llama")
-    with pytest.raises(GraphError, match="input_scale"):
+    with pytest.raises(GraphError, match="14 problems: .*q_proj: no scale is given for it"):
         apply([SetAct("static")], graph, weights)
+    given = dict.fromkeys(measured_scales(graph, weights, [TOKENS]), 0.1)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(GraphError, match=r"layers.1.attn.o_proj: its scale is"):
+            SetAct("static", scales={**given, "layers.1.attn.o_proj": wrong})(graph, weights)
+    with pytest.raises(ConfigError, match="go with act 'static'"):
+        SetAct("q8:8", scales=given)
+    with pytest.raises(GraphError, match="moe has no fixed scale"):
+        apply([SetAct("static", only="*.experts")], *model("mixtral"))
+    with pytest.raises(ConfigError, match="there are none"):
+        measured_scales(graph, weights, [[]])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "phi3", "mixtral"])
+def test_static_activations_are_those_of_the_definition(architecture: str) -> None:
+    """Every chosen linear reads codes of its own scale, and nothing else changes."""
+    graph, weights = model(architecture)
+    scales = measured_scales(graph, weights, [TOKENS[:5], TOKENS])
+    assert scales.keys() == {node.name for node in graph.of("linear")}
+    skip = ("lm_head", "*.router", "*.experts")
+    new, both = apply([SetAct("static", skip=skip, scales=scales)], graph, weights)
+    seen: dict[str, Any] = {}
+
+    class Watch(Reference):
+        def op_linear(self, call: Any) -> Any:
+            seen[call.node.name] = call
+            return ops.op("linear").reference(call)
+
+    found = Driver(new, both, backend=Watch()).step([(0, TOKENS, 0)])[0]
+    plain = logits(graph, weights, TOKENS)
+    assert 1e-4 < np.abs(found - plain).max() < 2.0
+    for name, call in seen.items():
+        x, w = call.inputs[0], call.weights["weight"]
+        if name in ("lm_head",) or name.endswith(".router"):
+            assert "input_scale" not in call.weights
+            continue
+        step = np.float32(scales[name])
+        codes = np.clip(np.rint(x / step), -127, 127)
+        assert np.abs(codes).max() > 100, name  # the scale fits what is read
+        product = (codes.astype(np.float64) @ w.astype(np.float64).T) * np.float64(step)
+        bias = call.weights.get("bias", 0)
+        assert np.allclose(ops.op("linear").reference(call), product + bias, atol=1e-4)
+    back, same = apply([SetAct("none", skip=())], new, both)
+    assert np.array_equal(logits(back, same, TOKENS), plain)
+    for world in (1, 2):
+        split = on_ranks(
+            world,
+            lambda rank, world=world: apply([TensorSplit(rank, world)], new, both),  # type: ignore[misc]
+        )
+        assert np.abs(split[0] - exact(new, both)).max() < 1e-6
 
 
 def low_rank(graph: Graph, rank: int, seed: int) -> dict[str, tuple[Any, Any]]:
@@ -250,6 +300,13 @@ def test_what_cannot_be_split_is_listed_or_left_whole() -> None:
         TensorSplit(0, 2)(graph, weights)
     with pytest.raises(ConfigError, match="rank 2 of 2"):
         TensorSplit(2, 2)
+
+
+def test_linears_with_scales_of_their_own_are_not_fused() -> None:
+    graph, weights = model("llama")
+    scales = measured_scales(graph, weights, [TOKENS])
+    fused, _ = apply([SetAct("static", scales=scales), Fuse()], graph, weights)
+    assert {group.kind for group in fused.groups} == {"add_norm"}
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "qwen3_moe", "granite", "phi3"])

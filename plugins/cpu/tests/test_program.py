@@ -21,6 +21,7 @@ from llama_core.contracts.step import DeviceSampling, Plan, Want
 from llama_core.contracts.transform import SamplingContext, uniform
 from llama_core.errors import LlamaError
 from llama_core.model.graph import GraphError
+from llama_core.model.rewrites.act import SetAct, measured_scales
 from llama_core.model.rewrites.adapters import AddAdapters
 from llama_core.model.weights import DenseWeights, OverlayWeights
 from llama_core.testing import drive, tiny
@@ -265,3 +266,20 @@ def test_many_programs_come_and_go():
         drive.run(one, Part([1, 2], owner=0))
         one.close()
     assert (threading.active_count(), len(multiprocessing.active_children())) == before
+
+
+def test_activations_with_fixed_scales_are_the_references():
+    graph, weights = tiny.model()
+    scales = measured_scales(graph, weights, [drive.tokens(64, 20, 1)])
+    fixed, both = SetAct("static", scales=scales)(graph, weights)
+    part = Part(drive.tokens(64, 12))
+    expected, found, plain = (
+        drive.run(one.compile(model, held, PLAN), part)[0]
+        for one, model, held in (
+            (Reference(), fixed, both),
+            (CpuBackend(threads=2), fixed, both),
+            (Reference(), graph, weights),
+        )
+    )
+    # A number on the edge of two codes may fall to either side, and then a step's worth differs.
+    assert np.abs(found - expected).max() < 0.05 * np.abs(plain - expected).max()

@@ -13,6 +13,7 @@ from llama_core.contracts.step import Plan
 from llama_core.model.architectures import ARCHITECTURES, create
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph
+from llama_core.model.rewrites.act import SetAct, measured_scales
 from llama_core.testing import drive
 from llama_core.testing.drive import Part
 
@@ -104,6 +105,23 @@ def test_activations_in_8_bits_are_the_references(architecture: str, act: str) -
     expected, found, without = (
         drive.run(one.compile(given, weights, PLAN), part)[0]
         for one, given in ((Reference(), model), (TorchBackend(), model), (Reference(), plain))
+    )
+    assert np.abs(found - expected).max() <= BOUND
+    assert np.abs(without - expected).max() > 100 * BOUND
+
+
+def test_activations_with_fixed_scales_are_the_references() -> None:
+    plain, part = graph("llama", {}), Part(drive.tokens(101, 9))
+    weights = random_weights(plain, 3)
+    scales = measured_scales(plain, weights, [drive.tokens(101, 20, 1)])
+    model, both = SetAct("static", scales=scales)(plain, weights)
+    expected, found, without = (
+        drive.run(one.compile(given, held, PLAN), part)[0]
+        for one, given, held in (
+            (Reference(), model, both),
+            (TorchBackend(), model, both),
+            (Reference(), plain, weights),
+        )
     )
     assert np.abs(found - expected).max() <= BOUND
     assert np.abs(without - expected).max() > 100 * BOUND

@@ -56,6 +56,11 @@ def _act(value: str) -> str | None:
     return f"is {value!r} and must be none, static or q8:<block>"
 
 
+def _moe_act(value: str) -> str | None:
+    """Experts have no scale of their own that could be fixed."""
+    return "must be none or q8:<block>, not static" if value == "static" else _act(value)
+
+
 NONE = type(None)
 COUNT = Attr((int,), check=_positive)
 NUMBER = (float, int)
@@ -169,7 +174,7 @@ for _op in (
             "top_k": COUNT,
             "normalize": Attr((bool,), True),  # the chosen shares add up to one
             "fn": FN,
-            "act": ACT,
+            "act": Attr((str,), "none", _moe_act),
         },
     ),
     Op(

@@ -34,8 +34,6 @@ def unsupported(node: Node) -> str | None:
         return f"there is no activation {node.attrs['fn']!r}"
     if node.attrs.get("head_dim", 1) > MAX_HEAD:
         return f"heads of {node.attrs['head_dim']} are wider than {MAX_HEAD}"
-    if node.op == "moe" and node.attrs["act"] == "static":
-        return "experts have no fixed scale for their activations"
     return None
 
 

@@ -25,9 +25,10 @@ class Fuse:
 
 
 def _linears(graph: Graph) -> list[Group]:
-    alike: dict[tuple[str, str], list[Node]] = {}
-    for node in graph.of("linear"):
-        alike.setdefault((node.inputs[0], node.attrs["act"]), []).append(node)
+    alike: dict[tuple[str, str, str | None], list[Node]] = {}
+    for node in graph.of("linear"):  # a fixed scale is a linear's own
+        key = (node.inputs[0], node.attrs["act"], node.weights.get("input_scale"))
+        alike.setdefault(key, []).append(node)
     return [
         Group(
             KINDS.get(tuple(node.name.rpartition(".")[2] for node in nodes), "linears"),
