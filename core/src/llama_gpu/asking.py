@@ -38,11 +38,8 @@ class Asking:
 
     def request(self, loaded: Loaded, text: str) -> Request:
         """The request for one text."""
-        if not isinstance(text, str):
-            raise InvalidRequest(f"a prompt must be a text, not {text!r}", param="prompt")
         request = loaded.request(text)
-        longest = loaded.engine.engine.limits.max_length
-        room = max(1, longest - len(request.prompt))
+        room = max(1, loaded.context_length - len(request.prompt))
         transforms, sampler = standard(
             temperature=self.temperature,
             top_k=self.top_k or 0,

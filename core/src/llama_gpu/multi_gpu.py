@@ -7,7 +7,7 @@ no GPU the ranks share its first device, and that is announced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,6 @@ class MultiGPUManager:
         limits: Limits | None = None,
     ) -> LlamaGPU:
         """The model, split over the GPUs; it answers as any `LlamaGPU` does."""
-        from llama_core.contracts.step import Plan
         from llama_core.engine.ranks import Parallel
         from llama_gpu.llama import LlamaGPU
 
@@ -112,7 +111,7 @@ class MultiGPUManager:
             auto_detect_aws=auto_detect_aws,
             backend=backend,
             parallel=Parallel(self.config.capability, ids, self.config.options),
-            plan=replace(plan or Plan(), devices=ids, world_size=len(ids)),
+            plan=plan,
             limits=limits,
             plugins=self.plugins,
         )

@@ -130,8 +130,9 @@ def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: A
             return Compiled(program, choice, plan, limits, rewritten)
         devices, options = asked.parallel.devices, asked.parallel.options
         strategy = plugins.create(PARALLELISM, asked.parallel.strategy, options)
-        split = compile_ranks(strategy, choice.backend, graph, weights, plan, devices, made)
-        return Compiled(split, choice, plan, limits, graph)
+        rest = [one for one in made if one not in first]
+        split = compile_ranks(strategy, choice.backend, rewritten, their, plan, devices, rest)
+        return Compiled(split, choice, plan, limits, rewritten)
 
 
 def _open(

@@ -21,6 +21,7 @@ from llama_core.contracts.step import Plan
 from llama_core.engine.compiling import Asked, Compiled, choose_device, compile_model
 from llama_core.engine.engine import Engine
 from llama_core.engine.faces import ThreadedEngine
+from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.finding import EngineTokenizer, build_model, find_model, model_name
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits, Params, Request
@@ -55,6 +56,8 @@ class Loaded:
 
     def request(self, text: str, params: Params | None = None) -> Request:
         """A text as a request of its own, for any face of the engine."""
+        if not isinstance(text, str):
+            raise InvalidRequest(f"a prompt must be a text, not {text!r}", param="prompt")
         return Request(uuid.uuid4().hex, tuple(self.tokenizer.encode(text)), params or Params())
 
     def close(self) -> None:

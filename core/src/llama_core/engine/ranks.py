@@ -44,7 +44,7 @@ def compile_ranks(
     devices: Sequence[str],
     made: Sequence[Rewrite] = (),
 ) -> RankedProgram:
-    """Split, compile every part, and join them. Quantizing comes first, on the whole model."""
+    """Split, compile every part, and join them. `made` are rewrites of each part, after a split."""
     size = len(devices)
     if plan.adapter_slots:
         raise ConfigError(
@@ -52,9 +52,6 @@ def compile_ranks(
             f"{plan.adapter_slots} slots for them",
             remedy="Set adapter_slots to 0.",
         )
-    whole = [one for one in made if one.phase == "quantize"]
-    rest = [one for one in made if one.phase != "quantize"]
-    graph, weights = rewrites.apply(whole, graph, weights)
     threads = [ThreadPoolExecutor(1, f"llama-rank-{rank}") for rank in range(size)]
     programs: list[Program] = []
     try:
@@ -62,7 +59,7 @@ def compile_ranks(
         calls = [thread.submit(strategy.communicator, r, size) for r, thread in enumerate(threads)]
         lines = [call.result() for call in calls]
         for rank, line in enumerate(lines):
-            own = [*rest, *strategy.rewrites(rank, size)]
+            own = [*made, *strategy.rewrites(rank, size)]
             part, its = rewrites.apply(own, graph, weights)
             its_plan = replace(
                 plan, devices=(devices[rank],), rank=rank, world_size=size, communicator=line
