@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,35 @@ class Llama:
 @pytest.fixture
 def llama(tmp_path: Path) -> Llama:
     return Llama(tmp_path)
+
+
+def lent(path: str) -> Any:
+    """A module of another folder of tests, which is no package that this one could import."""
+    file = Path(__file__).parents[1] / path
+    spec = spec_from_file_location(f"lent_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model's folder. Tests copy it before they change it."""
+    made: Path = lent("engine/tinymodel.py").tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+    return made
+
+
+@pytest.fixture
+def hub(llama: Llama, tiny: Path) -> Iterator[Any]:
+    """A hub that has the small model as org/tiny, and a cache of its own."""
+    server = lent("model/hubserver.py")
+    files = {file.name: file.read_bytes() for file in tiny.iterdir()}
+    with server.serving(server.Hub(files)) as running:
+        home = {"HF_ENDPOINT": running.url, "HF_HOME": str(llama.root / "hf"), "HF_TOKEN": ""}
+        llama.env |= {**home, "HF_HUB_CACHE": "", "HF_HUB_OFFLINE": "", "NO_PROXY": "127.0.0.1"}
+        yield running
 
 
 TRANSFORM = """

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -99,8 +100,21 @@ _PLAIN = {
 }
 
 
+class About(NamedTuple):
+    """What can be told of a tensor without its numbers."""
+
+    shape: Shape
+    encoding: Encoding
+
+
+Choice = Callable[[str, About], Encoding | str | None]
+
+
 class Weights(Mapping[str, Tensor]):
-    """Names to tensors, lazily: looking one up reads no numbers."""
+    """Names to tensors, lazily: looking one up reads no numbers.
+
+    Names, `in`, `about` and `bytes_of` never compute one; a view passes them on to what it views.
+    """
 
     @abstractmethod
     def names(self) -> Iterable[str]:
@@ -126,10 +140,10 @@ class Weights(Mapping[str, Tensor]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
 
-    def about(self, name: str) -> tuple[Shape, Encoding]:
+    def about(self, name: str) -> About:
         """A tensor's shape and encoding; for a view that computes, without computing."""
         found = self[name]
-        return found.shape, found.encoding
+        return About(found.shape, found.encoding)
 
     def bytes_of(self, name: str) -> int:
         """What a tensor takes as it lies; for a view that computes, as near as can be told."""
@@ -189,11 +203,11 @@ class RenamedWeights(Weights):
     def __contains__(self, name: object) -> bool:
         return name in self._old
 
-    def about(self, name: str) -> tuple[Shape, Encoding]:
-        return self._base.about(self._old.get(name, name))
+    def about(self, name: str) -> About:
+        return self._base.about(self._old[name]) if name in self._old else super().about(name)
 
     def bytes_of(self, name: str) -> int:
-        return self._base.bytes_of(self._old.get(name, name))
+        return self._base.bytes_of(self._old[name]) if name in self._old else super().bytes_of(name)
 
 
 class OverlayWeights(Weights):
@@ -212,16 +226,39 @@ class OverlayWeights(Weights):
             found = self._base.find(name)
         return found
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._over or (name not in self._hidden and name in self._base)
+
+    def about(self, name: str) -> About:
+        where = self._where(name)
+        return super().about(name) if where is None else where.about(name)
+
+    def bytes_of(self, name: str) -> int:
+        where = self._where(name)
+        return super().bytes_of(name) if where is None else where.bytes_of(name)
+
+    def _where(self, name: str) -> Weights | None:
+        if name in self._over:
+            return self._over
+        return self._base if name in self else None
+
 
 class MappedWeights(Weights):
     """Another mapping, each tensor passed through a function when it is asked for.
 
-    The last few results are kept, since callers often ask twice in a row; not all of them, since
-    the whole model may not fit in memory.
+    `about` says what the function makes of shape and encoding; without it a tensor is computed to
+    be described. The last few results are kept, since callers often ask twice in a row; not all of
+    them, since the whole model may not fit in memory.
     """
 
-    def __init__(self, base: Weights, change: Callable[[str, Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        base: Weights,
+        change: Callable[[str, Tensor], Tensor],
+        about: Callable[[str, About], About] | None = None,
+    ) -> None:
         self._base = base
+        self._about = about
 
         def found(name: str) -> Tensor | None:
             one = base.find(name)
@@ -238,32 +275,21 @@ class MappedWeights(Weights):
     def __contains__(self, name: object) -> bool:
         return name in self._base
 
-
-class _Reencoded(MappedWeights):
-    """Another mapping, each tensor in the encoding chosen for it; None leaves it as it is."""
-
-    def __init__(
-        self, base: Weights, choose: Callable[[str, Tensor], Encoding | str | None]
-    ) -> None:
-        def chosen(name: str, one: Tensor) -> Encoding:
-            encoding = choose(name, one)
-            if encoding is None:
-                return one.encoding
-            return parse_encoding(encoding) if isinstance(encoding, str) else encoding
-
-        super().__init__(base, lambda name, one: one.encoded(chosen(name, one)))
-        self._chosen = chosen
-
-    def about(self, name: str) -> tuple[Shape, Encoding]:
-        one = self._base[name]
-        return one.shape, self._chosen(name, one)
+    def about(self, name: str) -> About:
+        if self._about is None or name not in self._base:
+            return super().about(name)
+        return self._about(name, self._base.about(name))
 
     def bytes_of(self, name: str) -> int:
-        one = self._base[name]
-        encoding = self._chosen(name, one)
-        return one.num_bytes if encoding == one.encoding else bytes_in(encoding, one.shape)
+        if self._about is None or name not in self._base:
+            return super().bytes_of(name)
+        shape, encoding = self.about(name)
+        if (shape, encoding) == self._base.about(name):
+            return self._base.bytes_of(name)
+        return bytes_in(encoding, shape)
 
 
+@lru_cache(maxsize=256)
 def bytes_in(encoding: Encoding, shape: Shape) -> int:
     """What a tensor would take in an encoding, told from as few of its rows as can be encoded."""
     if len(shape) < 2:
@@ -276,6 +302,16 @@ def bytes_in(encoding: Encoding, shape: Shape) -> int:
     return sum(part.nbytes for part in sample.values()) * many // rows
 
 
-def reencoded(weights: Weights, choose: Callable[[str, Tensor], Encoding | str | None]) -> Weights:
+def reencoded(weights: Weights, choose: Choice) -> Weights:
     """A lazy view in which each tensor has the encoding chosen for it; None leaves it as it is."""
-    return _Reencoded(weights, choose)
+
+    def about(name: str, one: About) -> About:
+        encoding = choose(name, one)
+        if encoding is None:
+            return one
+        return About(one.shape, parse_encoding(encoding) if isinstance(encoding, str) else encoding)
+
+    def change(name: str, one: Tensor) -> Tensor:
+        return one.encoded(about(name, About(one.shape, one.encoding)).encoding)
+
+    return MappedWeights(weights, change, about)
