@@ -26,7 +26,7 @@ from llama_core.model.rewrites.fuse import Fuse
 from llama_core.model.rewrites.pipeline import PipelineStage
 from llama_core.model.rewrites.reencode import Reencode
 from llama_core.model.rewrites.tensor import TensorSplit
-from llama_core.model.weights import DenseWeights, Weights
+from llama_core.model.weights import About, DenseWeights, Weights
 
 from .small import SIZES, Driver, logits, model, prompt
 
@@ -83,6 +83,33 @@ def test_each_fulfils_the_contract(name: str) -> None:
     assert repr(graph) == before
     assert new.rewrites
     assert all(np.array_equal(x, same[key]) for key, x in arrays(weights).items())
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_rewrite_looks_at_no_tensor(name: str) -> None:
+    """A model is rewritten, and its weights checked against the graph, before any is read."""
+    graph, weights = model("llama", hidden_size=32, intermediate_size=64, head_dim=8)
+
+    class Unread(DenseWeights):
+        def find(self, name: str) -> Any:
+            raise AssertionError(f"{name} was looked at")
+
+        def __contains__(self, name: object) -> bool:
+            return name in weights
+
+        def about(self, name: str) -> About:
+            return weights.about(name)
+
+    options: dict[str, Any] = {
+        "act": {"act": "static", "scales": {node.name: 0.1 for node in graph.of("linear")}},
+        "adapters": {"slots": 1, "rank": 2},
+        "fuse": {},
+        "pipeline": {"rank": 0, "world_size": 2},
+        "reencode": {"encoding": "q4:g32"},
+        "tensor": {"rank": 0, "world_size": 2},
+    }[name]
+    new, view = apply([create(name, options)], graph, Unread({}))
+    assert new.weight_problems(view) == []
 
 
 def test_an_unknown_rewrite_names_those_that_are_known() -> None:

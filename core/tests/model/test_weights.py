@@ -7,13 +7,16 @@ import pytest
 
 from llama_core.errors import LlamaError
 from llama_core.model.encodings import EncodingError, parse_encoding
+from llama_core.model.rewrites.tensor import Cut, CutWeights
 from llama_core.model.weights import (
+    About,
     DenseWeights,
     MappedWeights,
     OverlayWeights,
     RenamedWeights,
     Tensor,
     UnknownTensor,
+    Weights,
     reencoded,
     tensor,
 )
@@ -64,6 +67,73 @@ def test_reencoding_is_a_view_that_knows_shapes_beforehand() -> None:
     assert view["a.weight"].encoding.name == "q4:g32"
     assert view["b.weight"] is BASE["b.weight"]
     assert view["a.weight"].num_bytes == 2 * (16 + 2)
+
+
+class Unread(DenseWeights):
+    """Weights that may be described, and not looked at."""
+
+    def find(self, name: str) -> Tensor | None:
+        raise AssertionError(f"{name} was looked at")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def about(self, name: str) -> About:
+        return About(self._tensors[name].shape, self._tensors[name].encoding)
+
+    def bytes_of(self, name: str) -> int:
+        return self._tensors[name].num_bytes
+
+
+UNREAD = Unread({"a.weight": X, "b.weight": X + 1})
+
+
+def views() -> dict[str, Weights]:
+    return {
+        "renamed": RenamedWeights(UNREAD, lambda name: f"x.{name}"),
+        "over": OverlayWeights(UNREAD, Unread({"c": X[0]}), hide=["a.weight"]),
+        "reencoded": reencoded(UNREAD, lambda name, _: "q4:g32" if name[0] == "a" else None),
+        "twice": reencoded(
+            reencoded(UNREAD, lambda *_: "q8:g32"),
+            lambda _, one: "f16" if one.encoding.name == "q8:g32" else None,
+        ),
+        "cut": CutWeights(UNREAD, {"part": Cut("a.weight", 1, 8, 24)}),
+    }
+
+
+@pytest.mark.parametrize("name", views())
+def test_a_view_describes_without_looking(name: str) -> None:
+    """Names, `in`, shape, encoding and bytes of every view, none of which reads a tensor."""
+    view = views()[name]
+    says = {
+        "renamed": {"x.a.weight": ((2, 32), "f32", 256), "x.b.weight": ((2, 32), "f32", 256)},
+        "over": {"b.weight": ((2, 32), "f32", 256), "c": ((32,), "f32", 128)},
+        "reencoded": {"a.weight": ((2, 32), "q4:g32", 36), "b.weight": ((2, 32), "f32", 256)},
+        "twice": {"a.weight": ((2, 32), "f16", 128), "b.weight": ((2, 32), "f16", 128)},
+        "cut": {"part": ((2, 16), "f32", 128)},
+    }[name]
+    assert list(view) == list(says)
+    for tensor_name, (shape, encoding, num_bytes) in says.items():
+        assert tensor_name in view
+        assert view.about(tensor_name) == (shape, parse_encoding(encoding))
+        assert view.bytes_of(tensor_name) == num_bytes
+    assert view.num_bytes == sum(one[2] for one in says.values())
+    assert "nowhere" not in view
+    assert "a.weight" in view or "a.weight" not in says
+
+
+@pytest.mark.parametrize("name", views())
+def test_what_a_view_says_is_what_it_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = views()[name]
+    told = {one: (view.about(one), view.bytes_of(one)) for one in view}
+    monkeypatch.setattr(Unread, "find", DenseWeights.find)
+    for one, (about, num_bytes) in told.items():
+        assert about == (view[one].shape, view[one].encoding)
+        assert num_bytes == view[one].num_bytes
+    for hidden in {"a.weight", "nowhere"} - set(told):
+        for ask in (view.about, view.bytes_of, view.__getitem__):
+            with pytest.raises(UnknownTensor):
+                ask(hidden)
 
 
 def test_a_tensor_is_cut_at_its_granularity_only() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ WIDE_ROLES = ("input_scale",)
 
 def matrices(graph: Graph, weights: Weights) -> list[str]:
     """How the large weights are stored."""
-    return [str(weights[name].encoding.name) for name, s in graph.shapes.items() if len(s) > 1]
+    return [weights.about(name).encoding.name for name, s in graph.shapes.items() if len(s) > 1]
 
 
 def load(
@@ -62,12 +63,13 @@ def _announce(
     graph: Graph, weights: Weights, dtype: torch.dtype, announcements: Announcements
 ) -> None:
     used = {name for node in graph.nodes for name in node.weights.values()}
-    decoded = [weights[n] for n in used if weights[n].encoding.name not in (*COMPUTE, "f64")]
+    about = {name: weights.about(name) for name in used}
+    decoded = [n for n, one in about.items() if one.encoding.name not in (*COMPUTE, "f64")]
     if decoded:
-        kinds: Mapping[str, int] = Counter(one.encoding.name for one in decoded)
+        kinds: Mapping[str, int] = Counter(about[name].encoding.name for name in decoded)
         told = ", ".join(f"{count} in {kind}" for kind, count in sorted(kinds.items()))
-        before = sum(one.num_bytes for one in decoded)
-        after = sum(one.size for one in decoded) * dtype.itemsize
+        before = sum(weights.bytes_of(name) for name in decoded)
+        after = sum(prod(about[name].shape) for name in decoded) * dtype.itemsize
         announcements.fallback(
             f"backend 'torch' does not compute on encoded weights and decodes them ({told}) to "
             f"{NAMES[dtype]}: {_size(before)} become {_size(after)}",

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from llama_core.model.encodings import F32, Encoding
-from llama_core.model.encodings.base import Array, FloatArray, Shape
+from llama_core.model.encodings import F32
+from llama_core.model.encodings.base import Array, FloatArray
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.gguf_config import FACTORS, to_config
 from llama_core.model.files.gguf_header import GgufFile
 from llama_core.model.files.gguf_names import Family, by_architecture, to_model
-from llama_core.model.weights import Tensor, Weights, tensor
+from llama_core.model.weights import About, Tensor, Weights, tensor
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
@@ -146,14 +146,17 @@ class GgufWeights(Weights):
             return tensor(found.decode() - np.float32(1))
         return found
 
-    def about(self, name: str) -> tuple[Shape, Encoding]:
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored
+
+    def about(self, name: str) -> About:
         if name not in self._stored:
             return super().about(name)
         stored, expert = self._stored[name]
         entry = self._home[stored].entries[stored]
         is_made = self._family.norms_plus_one and is_norm(name)
         shape = entry.shape if expert is None else entry.shape[1:]
-        return shape, F32 if is_made else entry.encoding
+        return About(shape, F32 if is_made else entry.encoding)
 
     def bytes_of(self, name: str) -> int:
         if name not in self._stored:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from llama_core.contracts.rewrite import Phase
 from llama_core.model.encodings import Encoding
 from llama_core.model.graph import Graph, GraphError
-from llama_core.model.weights import Tensor, Weights, reencoded
+from llama_core.model.weights import About, Weights, reencoded
 
 
 class Reencode:
@@ -43,7 +43,7 @@ class Reencode:
         if not chosen:
             raise GraphError("reencode", [f"no linear is named like {self.only!r}"])
 
-        def choose(name: str, tensor: Tensor) -> str | Encoding | None:
+        def choose(name: str, about: About) -> str | Encoding | None:
             return self.encoding if name in chosen else None
 
         done = (*graph.rewrites, f"reencode({self.encoding}, {self.only})")

@@ -14,7 +14,7 @@ from llama_core.contracts.rewrite import Phase
 from llama_core.errors import ConfigError
 from llama_core.model import ops
 from llama_core.model.graph import FrozenMap, Graph, GraphError, Node
-from llama_core.model.weights import OverlayWeights, Tensor, Weights
+from llama_core.model.weights import About, OverlayWeights, Tensor, Weights
 
 ROWS, COLUMNS = 0, 1
 
@@ -42,6 +42,24 @@ class CutWeights(Weights):
     def find(self, name: str) -> Tensor | None:
         cut = self._cuts.get(name)
         return None if cut is None else self._base[cut.source].cut(cut.axis, cut.start, cut.stop)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cuts
+
+    def about(self, name: str) -> About:
+        if name not in self._cuts:
+            return super().about(name)
+        cut = self._cuts[name]
+        shape, encoding = self._base.about(cut.source)
+        share = cut.stop - cut.start
+        return About((*shape[: cut.axis], share, *shape[cut.axis + 1 :]), encoding)
+
+    def bytes_of(self, name: str) -> int:
+        if name not in self._cuts:
+            return super().bytes_of(name)
+        cut = self._cuts[name]
+        length = self._base.about(cut.source).shape[cut.axis]
+        return self._base.bytes_of(cut.source) * (cut.stop - cut.start) // max(length, 1)
 
 
 class TensorSplit:
