@@ -54,11 +54,17 @@ class Loaded:
         """How many tokens prompt and answer may have together."""
         return self.engine.engine.limits.max_length
 
-    def request(self, text: str, params: Params | None = None) -> Request:
-        """A text as a request of its own, for any face of the engine."""
+    def request(
+        self, text: str, params: Params | None = None, *, add_special: bool = True
+    ) -> Request:
+        """A text as a request of its own, for any face of the engine.
+
+        A text that has its special tokens already, from a chat template say, needs none added.
+        """
         if not isinstance(text, str):
             raise InvalidRequest(f"a prompt must be a text, not {text!r}", param="prompt")
-        return Request(uuid.uuid4().hex, tuple(self.tokenizer.encode(text)), params or Params())
+        prompt = tuple(self.tokenizer.encode(text, add_special=add_special))
+        return Request(uuid.uuid4().hex, prompt, params or Params())
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed."""

@@ -1,0 +1,94 @@
+"""Answer every line of a JSONL file, many at a time, and go on where a killed run stopped.
+
+Each line of the input is an object with a `prompt`. The output has one line for each, in the order
+they were done, with the number of its line; what is in the output already is not done again.
+
+    python examples/batch_job.py MODEL prompts.jsonl answers.jsonl --max-tokens 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import Progress
+
+from llama_core import LlamaError, Plugins
+from llama_core.engine.load import Loaded, load
+from llama_core.engine.request import Params
+
+Job = tuple[int, dict[str, Any]]
+
+
+def done_before(path: Path) -> set[int]:
+    """The lines that an earlier run answered. Half a line at the end was never finished: cut it."""
+    if not path.exists():
+        return set()
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    return {json.loads(line)["line"] for line in whole.splitlines()}
+
+
+async def answer(model: Loaded, job: Job, max_tokens: int) -> dict[str, Any]:
+    """One line of the output; a line that cannot be answered says why and stops nobody else."""
+    number, row = job
+    try:
+        request = model.request(row["prompt"], Params(max_tokens=max_tokens))
+        choice = (await model.engine.agenerate(request)).choices[0]
+    except (LlamaError, KeyError, TypeError) as error:
+        return {"line": number, "error": str(error) or repr(error)}
+    return {"line": number, "text": choice.text, "finish": choice.finish}
+
+
+async def run(model: Loaded, jobs: Iterator[Job], out: TextIO, args: Any, advance: Any) -> None:
+    """As many workers as there may be open requests, each taking the next job."""
+
+    async def work() -> None:
+        for job in jobs:
+            row = await answer(model, job, args.max_tokens)
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()  # so that a kill loses no more than the lines under way
+            advance()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(args.at_a_time):
+            group.create_task(work())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Answer every line of a JSONL file.")
+    parser.add_argument("model", help="a folder, a GGUF file, or an installed model's name")
+    parser.add_argument("input", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--max-tokens", type=int, default=50)
+    parser.add_argument("--at-a-time", type=int, default=64)
+    args = parser.parse_args()
+    done = done_before(args.output)
+    with args.input.open(encoding="utf-8") as lines:
+        jobs = [(n, json.loads(line)) for n, line in enumerate(lines, 1) if line.strip()]
+    left = [job for job in jobs if job[0] not in done]
+    print(f"{len(done)} done before, {len(left)} to do", file=sys.stderr)
+    terminal = sys.stderr.isatty()
+    with (
+        load(args.model, plugins=Plugins.load()) as model,
+        args.output.open("a", encoding="utf-8") as out,
+        Progress(console=Console(stderr=True), disable=not terminal) as progress,
+    ):
+        bar = progress.add_task("lines", total=len(jobs), completed=len(done))
+        asyncio.run(run(model, iter(left), out, args, lambda: progress.advance(bar)))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (LlamaError, OSError, json.JSONDecodeError) as error:
+        sys.exit(f"error: {error}")
