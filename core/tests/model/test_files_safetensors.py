@@ -14,6 +14,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from llama_core.announce import Announcements
 from llama_core.builtin.safetensors_format import SafetensorsFormat
 from llama_core.contracts.format import ModelFiles
 from llama_core.errors import LlamaError
@@ -117,6 +118,18 @@ def test_shards_and_their_index(tmp_path: Path) -> None:
     (tmp_path / "m" / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(ModelFileError, match=r"model-00002-of-00003.safetensors is missing"):
         FORMAT.open(tmp_path / "m")
+
+
+def test_what_only_we_read_is_said(tmp_path: Path) -> None:
+    said = Announcements(strict=True)  # nothing is lost, so it is no fallback
+    weights = reencoded(DenseWeights({"a.weight": X, "b.weight": X}), lambda *_: "q8:g32")
+    config = {"model_type": "llama"}
+    save_folder(ModelFiles(tmp_path, "test", config, weights), tmp_path / "ours", said)
+    [text] = said.counts
+    assert "2 tensors in 'q8:g32' as only this program reads them" in text
+    plain = ModelFiles(tmp_path, "test", config, DenseWeights({"a.weight": X}))
+    save_folder(plain, tmp_path / "plain", said)
+    assert len(said.counts) == 1
 
 
 def test_an_index_that_lies_is_refused_with_all_its_lies(tmp_path: Path) -> None:

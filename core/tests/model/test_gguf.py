@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import gguf
 import numpy as np
 import pytest
 
+from llama_core.announce import Announcements
 from llama_core.builtin.gguf_format import GgufFormat
 from llama_core.builtin.safetensors_format import SafetensorsFormat
 from llama_core.contracts.format import ModelFiles
-from llama_core.errors import LlamaError
+from llama_core.errors import LlamaError, StrictError
 from llama_core.model.encodings.base import Array
 from llama_core.model.files import ModelFileError
 from llama_core.model.files.finite import numbers_at_fault
@@ -183,6 +185,25 @@ def test_other_encodings_become_what_the_format_has(
     assert np.allclose(found.decode(), wanted, rtol=0 if becomes != "f16" else 1e-3, atol=1e-7)
 
 
+def test_what_the_format_cannot_hold_is_said_and_refused_under_strict(tmp_path: Path) -> None:
+    given = model(tmp_path)
+
+    def choose(name: str, _: object) -> str | None:
+        return "nf4:g64" if ".up_proj" in name else "q4:g32" if ".down_proj" in name else None
+
+    files = replace(given, weights=reencoded(given.weights, choose))
+    with pytest.raises(StrictError, match=r"2 tensors in 'nf4:g64'.*f16.*gguf:q4_k"):
+        GgufFormat(Announcements(strict=True)).save(files, tmp_path / "m.gguf")
+    assert list(tmp_path.iterdir()) == []
+    loud = Announcements()
+    GgufFormat(loud).save(files, tmp_path / "m.gguf")
+    [said] = loud.counts
+    assert "no place for 2 tensors in 'nf4:g64': they are written in f16" in said
+    quiet = Announcements(strict=True)
+    GgufFormat(quiet).save(given, tmp_path / "plain.gguf")
+    assert not quiet.counts
+
+
 def test_saving_never_overwrites_and_unknown_models_say_what_is_near(tmp_path: Path) -> None:
     given = model(tmp_path)
     (tmp_path / "m.gguf").write_bytes(b"here")
@@ -335,7 +356,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "texts": ({"keys": [key("a", 9, LONG)]}, "an array of 1152921504606846976"),
     "nesting": ({"keys": [key("a", 9, struct.pack("<IQ", 9, 1) * 9 + bytes(12))]}, "too deeply"),
     "alignment": ({"keys": [key("general.alignment", 4, struct.pack("<I", 3))]}, "is 3"),
-    "no alignment": ({"keys": [key("general.alignment", 8, text("x"))]}, "is 'x'"),
+    "no alignment": ({"keys": [key("general.alignment", 8, text("x"))]}, "is str, not a power"),
     "axes": ({"infos": [("a", (1,) * 9, 0, 0)]}, "9 axes"),
     "past the end": ({"infos": [("a", (8,), 0, 0)], "data": bytes(31)}, "ends past"),
     "offset": ({"infos": [("a", (8,), 0, 1 << 62)], "data": bytes(32)}, "ends past"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llama_core.announce import Announcements
 from llama_core.contracts.format import ModelFiles
 from llama_core.model.files.faults import ModelFileError
 from llama_core.model.files.gguf_weights import GgufModel
@@ -14,6 +15,9 @@ _PREFIXES = ("tokenizer.", "general.")
 
 class GgufFormat:
     """Reads and writes .gguf files."""
+
+    def __init__(self, announcements: Announcements | None = None) -> None:
+        self.announcements = announcements
 
     def detects(self, path: Path) -> bool:
         if path.is_dir():
@@ -44,7 +48,7 @@ class GgufFormat:
     def save(self, files: ModelFiles, path: Path) -> None:
         from llama_core.model.files.gguf_write import save_gguf
 
-        save_gguf(files, path)
+        save_gguf(files, path, self.announcements)
 
 
 def _only_file(folder: Path) -> Path | None:

@@ -80,8 +80,8 @@ def llama_create_rewrite(name: str, options: Options) -> Any:
 
 
 @hookimpl
-def llama_create_format(name: str, options: Options) -> Any:
-    return _make("format", name, options)
+def llama_create_format(name: str, options: Options, plugins: Plugins) -> Any:
+    return _make("format", name, {**options, "announcements": plugins.announcements})
 
 
 @hookimpl

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llama_core.announce import Announcements
 from llama_core.contracts.format import ModelFiles
 from llama_core.model.files.faults import ModelFileError
 from llama_core.model.files.folder import FolderWeights, refuse_pickled
@@ -18,6 +19,9 @@ _MAX_CONFIG = 1 << 22
 
 class SafetensorsFormat:
     """Reads folders with a config.json beside safetensors files, and writes them."""
+
+    def __init__(self, announcements: Announcements | None = None) -> None:
+        self.announcements = announcements
 
     def detects(self, path: Path) -> bool:
         if path.is_dir():
@@ -48,7 +52,7 @@ class SafetensorsFormat:
         )
 
     def save(self, files: ModelFiles, path: Path) -> None:
-        save_folder(files, path)
+        save_folder(files, path, self.announcements)
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Writing GGUF: any model of a known family, tensors one at a time, by the `gguf` package's writer.
 
 Tensors keep an encoding that GGUF has; ours of the same arithmetic become its blocks exactly; all
-others are decoded to f16. Vectors are f32, as llama.cpp wants them.
+others are decoded to f16, and that is announced. Vectors are f32, as llama.cpp wants them.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llama_core.announce import Announcements
 from llama_core.contracts.format import ModelFiles
 from llama_core.errors import LlamaError
 from llama_core.model.encodings import F16, F32, Encoding, Gguf, Grouped, Plain
@@ -57,9 +60,10 @@ class _Planned:
     shape: Shape
     encoding: Encoding
     make: Callable[[], Tensor]
+    given: tuple[Encoding, ...] = ()  # what it is now; a stack's members may differ
 
 
-def save_gguf(files: ModelFiles, path: Path) -> None:
+def save_gguf(files: ModelFiles, path: Path, announcements: Announcements | None = None) -> None:
     """Write a new file, whole or not at all."""
     from gguf import GGUFWriter
 
@@ -68,6 +72,7 @@ def save_gguf(files: ModelFiles, path: Path) -> None:
         raise LlamaError("the config has no model_type, so GGUF has no architecture for it")
     family = by_model_type(model_type)
     planned = _plan(files.weights, files.config, family)
+    _announce(planned, announcements or Announcements())
     with new_place(path) as part:
         writer = GGUFWriter(part, family.architecture)
         try:
@@ -82,6 +87,23 @@ def save_gguf(files: ModelFiles, path: Path) -> None:
             writer.flush()
         finally:
             writer.close()
+
+
+def _announce(planned: Mapping[str, _Planned], announcements: Announcements) -> None:
+    """Say what is decoded because GGUF has no such encoding."""
+    counts = Counter(
+        encoding.name
+        for one in planned.values()
+        if one.encoding == F16
+        for encoding in one.given
+        if encoding != F16
+    )
+    if counts:
+        told = ", ".join(f"{count} tensors in '{name}'" for name, count in sorted(counts.items()))
+        announcements.fallback(
+            f"GGUF has no place for {told}: they are written in f16",
+            remedy="Give them an encoding of GGUF's first, such as gguf:q4_k or gguf:q8_0.",
+        )
 
 
 def _add_info(writer: GGUFWriter, name: str, one: _Planned) -> None:
@@ -146,7 +168,7 @@ def _single(
         found = _as(found, target)
         return take_rows(found, permuted(shape[0], heads)) if heads else found
 
-    return _Planned(shape, target, make)
+    return _Planned(shape, target, make, (weights.about(name).encoding,))
 
 
 def _as(one: Tensor, target: Encoding) -> Tensor:
@@ -168,12 +190,15 @@ def _stack(weights: Weights, names: list[str]) -> _Planned:
         role = "blocks" if isinstance(target, Gguf) else "data"
         return Tensor((len(names), *shape), target, {role: np.stack(parts)})
 
-    return _Planned((len(names), *shape), target, make)
+    given = tuple(weights.about(name).encoding for name in names)
+    return _Planned((len(names), *shape), target, make, given)
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the config says of rope, wherever it says it."""
-    given = dict(config.get("rope_parameters") or {}) | dict(config.get("rope_scaling") or {})
+    parameters = config.get("rope_parameters") or {}
+    parameters = parameters.get("full_attention", parameters)  # layers with a window have their own
+    given = dict(parameters) | dict(config.get("rope_scaling") or {})
     given["rope_type"] = given.get("rope_type", given.get("type", "default")) or "default"
     given.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
     return given
@@ -205,6 +230,7 @@ def _add_metadata(writer: GGUFWriter, files: ModelFiles, family: Family) -> None
         k: v for k, v in config.items() if v is not None
     }
     given["rope_theta"] = rope.get("rope_theta") or given.get("rope_theta", 10000.0)
+    given.setdefault("num_experts", given.get("num_local_experts"))
     for key, name in keys_of(family).items():
         if (value := given.get(name)) is None:
             continue
@@ -243,6 +269,16 @@ def _add_rope(
         raise LlamaError(f"GGUF has no rope scaling of type '{kind}'")
     if kind != "llama3" and original:
         writer.add_uint32(f"{arch}.rope.scaling.original_context_length", int(original))
+    if kind in ("longrope", "su"):
+        trained = original or config["max_position_embeddings"]
+        longer = config["max_position_embeddings"] / trained
+        attention = math.sqrt(1 + math.log(longer) / math.log(trained)) if longer > 1 else 1.0
+        attention = float(rope.get("attention_factor") or attention)
+        writer.add_float32(f"{arch}.rope.scaling.attn_factor", attention)
+    windowed = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
+    base = config.get("rope_local_base_freq") or windowed.get("rope_theta")
+    if base is not None and arch == "gemma3":
+        writer.add_float32(f"{arch}.rope.freq_base_swa", float(base))
     for name in ("beta_fast", "beta_slow"):
         if kind == "yarn" and rope.get(name) is not None:
             writer.add_float32(f"{arch}.rope.scaling.yarn_{name}", float(rope[name]))

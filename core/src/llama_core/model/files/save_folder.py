@@ -1,8 +1,8 @@
 """Writing a Hugging Face folder: config, tokenizer, templates, and the weights in shards.
 
 Encoded tensors keep their encoding. Where the config says a tool that other programs read too, the
-parts carry that tool's names; otherwise the metadata describes them, for us. The folder appears
-whole or not at all.
+parts carry that tool's names; otherwise the metadata describes them, for us, and that is said. The
+folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llama_core.announce import Announcements
 from llama_core.contracts.format import ModelFiles
 from llama_core.errors import LlamaError
 from llama_core.model.encodings import Awq, Bnb4, BnbInt8, Compressed, Encoding, Gptq, Plain
@@ -29,11 +31,23 @@ from llama_core.model.weights import Tensor, tensor
 SHARD_BYTES = 2 << 30  # also what re-encoded tensors take in memory until a shard is written
 
 
-def save_folder(files: ModelFiles, path: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
+def save_folder(
+    files: ModelFiles,
+    path: Path,
+    announcements: Announcements | None = None,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
     """Write a new folder."""
     with new_place(path) as part:
         part.mkdir()
-        native = _save_weights(files, part, shard_bytes)
+        native, ours = _save_weights(files, part, shard_bytes)
+        if ours:
+            told = ", ".join(f"{n} tensors in '{name}'" for name, n in sorted(ours.items()))
+            (announcements or Announcements()).note(
+                f"{path} holds {told} as only this program reads them",
+                remedy="For other programs write GGUF, or an encoding of theirs such as gptq.",
+            )
         config = {k: v for k, v in files.config.items() if native or k != "quantization_config"}
         _save_json(part / "config.json", config)
         if files.generation:
@@ -67,14 +81,18 @@ class new_place:  # noqa: N801  (a context manager reads as a verb)
             raise LlamaError(f"cannot write {self.path}: {error.strerror}") from error
 
 
-def _save_weights(files: ModelFiles, folder: Path, shard_bytes: int) -> bool:
-    """Write the shards; whether any tensor carries the names that the config's tool gives it."""
+def _save_weights(files: ModelFiles, folder: Path, shard_bytes: int) -> tuple[bool, Counter[str]]:
+    """Write the shards; whether any tensor carries the names that the config's tool gives it.
+
+    And how many, by encoding, are described by the metadata alone.
+    """
     quantization = files.config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
     pending: dict[str, Tensor] = {}
     described: dict[str, Any] = {}
     shards: list[list[str]] = []
     native, total, held = False, 0, 0
+    ours: Counter[str] = Counter()
 
     def flush() -> None:
         metadata = {"format": "pt"}
@@ -100,11 +118,12 @@ def _save_weights(files: ModelFiles, folder: Path, shard_bytes: int) -> bool:
                 parts = {role: part for part, (role, _) in stored.items()}
                 about = {"encoding": one.encoding.name, "shape": one.shape, "parts": parts}
                 described[name] = about
+                ours[one.encoding.name] += 1
         held += one.num_bytes
         total += one.num_bytes
     flush()
     _name_shards(folder, shards, total)
-    return native
+    return native, ours
 
 
 def _name_shards(folder: Path, shards: list[list[str]], total: int) -> None:
