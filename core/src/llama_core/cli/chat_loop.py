@@ -1,0 +1,260 @@
+"""Chatting at a terminal: reading what the user says, and the commands that begin with a slash."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llama_core.cli import sampling
+from llama_core.cli.chat_answer import Answered, Screen, answer
+from llama_core.contracts.transform import SPEC as TRANSFORM
+from llama_core.engine.conversation import Conversation, Turn
+from llama_core.engine.request import Link, Params
+from llama_core.errors import LlamaError, did_you_mean, sentence
+
+HELP = """\
+/help               this list
+/system [TEXT]      show the system prompt, or replace it
+/set [NAME VALUE]   show how tokens are chosen, or change it: /set temperature 0.7
+/undo               take back the last thing you said, and its answer
+/regen              another answer to what you said last
+/result TEXT        what the tool gave that the model has called
+/clear              forget the conversation; the system prompt stays
+/save FILE          write the conversation to a file
+/load FILE          go on with the conversation in a file
+/stats              tokens, speed, and room in the context
+/exit               leave; ctrl-D does too
+
+Text of several lines stands between two lines of \"\"\", or each line but the last ends with \\.
+Ctrl-C stops an answer."""
+
+
+class Leave(Exception):
+    """The user wants to go."""
+
+
+class Loop:
+    """A conversation at a terminal."""
+
+    def __init__(
+        self, conversation: Conversation, said: Mapping[str, Any], *, as_json: bool = False
+    ) -> None:
+        self.conversation = conversation
+        self.loaded = conversation.loaded
+        self.said = dict(said)  # of sampling, by options and /set
+        self.as_json = as_json
+        self.answers: list[Answered] = []
+
+    def run(self) -> None:
+        """Until the user leaves."""
+        interrupted = False
+        while True:
+            try:
+                text = read_message()
+                interrupted = False
+                if text.startswith("/"):
+                    self._obey(text)
+                elif text.strip():
+                    self._turn(partial(self.conversation.ask, text))
+            except (EOFError, Leave):
+                return
+            except KeyboardInterrupt:
+                click.echo()
+                if interrupted:
+                    return
+                interrupted = True
+                click.secho("(ctrl-C again, ctrl-D or /exit leaves)", dim=True, err=True)
+            except LlamaError as error:
+                click.echo(f"error: {error}", err=True)
+            except click.ClickException as error:
+                click.echo(f"error: {error.format_message()}", err=True)
+
+    def params(self) -> Params:
+        return sampling.params(self.said, self.loaded.files.generation)
+
+    def _turn(self, start: Callable[[Params], Turn]) -> None:
+        """Ask, show, remember. What was asked in vain is taken back."""
+        kept = list(self.conversation.messages)
+        try:
+            turn = start(self.params())
+            say_left_out(turn)
+            found = answer(self.loaded, turn, None if self.as_json else Screen(terminal=True))
+        except BaseException:
+            self.conversation.messages[:] = kept
+            raise
+        if self.as_json:
+            click.echo(json.dumps(found.facts(self.loaded), ensure_ascii=False))
+        if found.interrupted and not found.choice.pieces:
+            self.conversation.messages[:] = kept
+            return
+        self.answers.append(found)
+        self.conversation.heard(found.choice.pieces)
+        calls = self.conversation.open_calls
+        if calls:
+            name = calls[0]["function"]["name"]
+            click.secho(f"(the model has called {name}: /result TEXT)", dim=True, err=True)
+
+    # ---- commands ------------------------------------------------------------------------------
+
+    def _obey(self, line: str) -> None:
+        name, _, rest = line[1:].partition(" ")
+        command = getattr(self, f"_do_{name}", None) if name.isidentifier() else None
+        if command is None:
+            known = [known[4:] for known in dir(self) if known.startswith("_do_")]
+            hint = did_you_mean(name, known) or "/help lists them"
+            raise LlamaError(sentence(f"there is no command /{name}", hint))
+        command(rest.strip())
+
+    def _do_help(self, _: str) -> None:
+        click.echo(HELP)
+
+    def _do_exit(self, _: str) -> None:
+        raise Leave
+
+    def _do_system(self, text: str) -> None:
+        if text:
+            self.conversation.system = text
+        click.echo(f"system prompt: {self.conversation.system or 'none'}")
+
+    def _do_clear(self, _: str) -> None:
+        self.conversation.messages.clear()
+        click.echo("the conversation is forgotten")
+
+    def _do_undo(self, _: str) -> None:
+        taken = self.conversation.undo()
+        click.echo("taken back" if taken else "nothing has been said")
+
+    def _do_regen(self, _: str) -> None:
+        if not self.conversation.messages:
+            raise LlamaError("nothing has been said")
+        self._turn(self.conversation.again)
+
+    def _do_result(self, text: str) -> None:
+        if not self.conversation.open_calls:
+            raise LlamaError("no tool has been called")
+        self.conversation.result(text)
+        calls = self.conversation.open_calls
+        if calls:
+            click.echo(f"next: {calls[0]['function']['name']}")
+        else:
+            self._turn(self.conversation.again)
+
+    def _do_set(self, rest: str) -> None:
+        name, _, value = rest.partition(" ")
+        name = name.replace("-", "_")
+        if name:
+            changed = {**self.said, name: _setting(name, value.strip())}
+            params = sampling.params(changed, self.loaded.files.generation)
+            for link in _links(params)[:-1]:
+                self.loaded.plugins.create(TRANSFORM, link.name, link.options)
+            self.said = changed
+        for link in _links(self.params()):
+            options = " ".join(f"{key} {value}" for key, value in link.options.items())
+            click.echo(f"{link.name}: {options}" if options else link.name)
+        for key in ("max_tokens", "seed", "stop"):
+            if self.said.get(key) not in (None, ()):
+                click.echo(f"{key}: {self.said[key]}")
+
+    def _do_save(self, rest: str) -> None:
+        path = _path(rest)
+        held = {"system": self.conversation.system, "messages": self.conversation.messages}
+        try:
+            path.write_text(json.dumps(held, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        except OSError as error:
+            raise LlamaError(f"cannot write {path}: {error.strerror}") from error
+        click.echo(f"{path} holds {_turns(self.conversation.num_turns)}")
+
+    def _do_load(self, rest: str) -> None:
+        load_conversation(self.conversation, _path(rest))
+        click.echo(_turns(self.conversation.num_turns))
+
+    def _do_stats(self, _: str) -> None:
+        loaded, last = self.loaded, self.answers[-1] if self.answers else None
+        click.echo(f"{loaded.name} on {loaded.choice.name}: {loaded.choice.reason}")
+        dialect = self.conversation.dialect
+        click.echo(f"reasoning: {dialect.marks_reason}")
+        click.echo(f"tools: {dialect.tools or 'no parser'}, since {dialect.tools_reason}")
+        made = sum(each.num_tokens for each in self.answers)
+        click.echo(f"{_turns(self.conversation.num_turns)}, {made} tokens in answers")
+        if last is not None:
+            used = len(last.turn.request.prompt) + last.num_tokens
+            click.echo(f"context: {used} of {loaded.context_length} tokens at the last answer")
+            click.echo(f"last answer: {last.note()}")
+
+
+def say_left_out(turn: Turn) -> None:
+    """Nothing is forgotten in silence."""
+    if turn.num_left_out:
+        what = f"the context is full: without the oldest {_turns(turn.num_left_out)}"
+        click.secho(f"({what})", dim=True, err=True)
+
+
+def read_message() -> str:
+    """What the user says, of one line or several. Ctrl-D raises EOFError."""
+    line = input("> ")
+    if line.startswith('"""'):
+        lines = [line[3:]]
+        while not lines[-1].endswith('"""') or (len(lines) == 1 and line == '"""'):
+            lines.append(input("… "))
+        lines[-1] = lines[-1][:-3]
+        return "\n".join(lines).strip("\n")
+    while line.endswith("\\"):
+        line = line[:-1] + "\n" + input("… ")
+    return line
+
+
+def load_conversation(conversation: Conversation, path: Path) -> None:
+    """Go on with what `/save` wrote, or with a bare list of messages."""
+    try:
+        held = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise LlamaError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise LlamaError(f"{path} holds no conversation: {error}") from error
+    messages = held.get("messages") if isinstance(held, dict) else held
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
+    ):
+        raise LlamaError(
+            f"{path} holds no conversation", remedy="It is a list of messages with a role each."
+        )
+    if isinstance(held, dict):
+        conversation.system = held.get("system")
+    conversation.messages[:] = messages
+
+
+def _turns(num: int) -> str:
+    return f"{num} turn{'s' * (num != 1)}"
+
+
+def _links(params: Params) -> list[Link]:
+    """Transforms and sampler, which a command line only ever names."""
+    return [link for link in (*params.transforms, params.sampler) if isinstance(link, Link)]
+
+
+def _setting(name: str, value: str) -> Any:
+    """The value of `/set NAME VALUE`; without one, back to the default."""
+    if name == "stop":
+        return (value,) if value else ()
+    if name not in sampling.NUMBERS:
+        hint = did_you_mean(name, [*sampling.NUMBERS, "stop"])
+        hint = hint or f"there are {', '.join(sampling.NUMBERS)} and stop"
+        raise LlamaError(sentence(f"there is nothing called {name!r} to set", hint))
+    try:
+        return sampling.NUMBERS[name][0](value) if value else None
+    except ValueError:
+        raise LlamaError(f"{name} takes a number, not {value!r}") from None
+
+
+def _path(text: str) -> Path:
+    try:
+        (name,) = shlex.split(text)
+    except ValueError:
+        raise LlamaError("one file is wanted", remedy="For instance: /save chat.json") from None
+    return Path(name).expanduser()

@@ -1,0 +1,78 @@
+"""How a command line says how to choose tokens: options, a model's own defaults, and `Params`.
+
+What is said beats what the model's generation_config.json says, and that beats greedy choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from llama_core.engine.chains import standard
+from llama_core.engine.request import Params
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# name -> its type, and what --help says
+NUMBERS: Mapping[str, tuple[type[int] | type[float], str]] = {
+    "temperature": (float, "0 is greedy."),
+    "top_k": (int, "Choose among the k likeliest."),
+    "top_p": (float, "Choose among the likeliest that make up p."),
+    "min_p": (float, "Drop what is less than p times as likely as the likeliest."),
+    "repetition_penalty": (float, "Above 1: say less again."),
+    "presence_penalty": (float, "Above 0: say nothing twice."),
+    "frequency_penalty": (float, "Above 0: the less, the more often it was said."),
+    "max_tokens": (int, "The longest answer."),
+    "seed": (int, "Makes a sampled answer repeatable."),
+}
+_OF_SAMPLING = ("top_k", "top_p", "min_p")  # they do nothing to a greedy choice
+_OF_MODELS = ("temperature", *_OF_SAMPLING, "repetition_penalty")
+_NOT_LINKS = ("max_tokens", "seed", "stop")
+
+
+def sampling_options(command: F) -> F:
+    """Add an option for each number, and `--stop`; none has a default of its own."""
+    text = "End the answer before this text."
+    command = click.option("--stop", multiple=True, help=text)(command)
+    for name, (kind, text) in reversed(list(NUMBERS.items())):
+        command = click.option(f"--{name.replace('_', '-')}", type=kind, help=text)(command)
+    return command
+
+
+def of_model(generation: Mapping[str, Any]) -> dict[str, float]:
+    """What a generation_config.json says of sampling."""
+    found = {
+        name: generation[name]
+        for name in _OF_MODELS
+        if isinstance(generation.get(name), int | float)
+    }
+    if generation.get("do_sample") is False:
+        return {k: v for k, v in found.items() if k == "repetition_penalty"}
+    if generation.get("do_sample") or "temperature" in found:
+        found.setdefault("temperature", 1.0)
+    return found
+
+
+def params(said: Mapping[str, Any], generation: Mapping[str, Any]) -> Params:
+    """The parameters of a request. `said` may hold None for what was not said."""
+    said = {name: value for name, value in said.items() if value not in (None, ())}
+    own = of_model(generation)
+    chosen = {"temperature": 0.0, **own, **said}
+    if chosen["temperature"] == 0:
+        idle = next((name for name in _OF_SAMPLING if name in said), None)
+        if idle is not None:
+            raise click.UsageError(
+                f"{idle.replace('_', '-')} does nothing at temperature 0: give another temperature"
+            )
+        chosen = {name: value for name, value in chosen.items() if name not in _OF_SAMPLING}
+    links = {name: value for name, value in chosen.items() if name not in _NOT_LINKS}
+    transforms, sampler = standard(**links)
+    return Params(
+        max_tokens=chosen.get("max_tokens"),
+        seed=chosen.get("seed"),
+        stop=tuple(chosen.get("stop", ())),
+        transforms=transforms,
+        sampler=sampler,
+    )

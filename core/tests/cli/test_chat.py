@@ -1,0 +1,317 @@
+"""`llama chat` as it is used: at a terminal, from a pipe, and with one question."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Llama
+from .scripted import scripted_model
+
+pty = pytest.importorskip("pty", reason="a system without pseudo-terminals")
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scripted_model(tmp_path_factory.mktemp("model") / "chatty")
+
+
+class Terminal:
+    """`llama chat` with a terminal around it."""
+
+    def __init__(self, llama: Llama, *args: str) -> None:
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "llama_core", "chat", *args, "--backend", "reference"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**llama.env, "TERM": "dumb"},
+            cwd=llama.project,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.close(slave)
+        self.raw = ""
+        self.seen = 0
+
+    def send(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def line(self, text: str) -> str:
+        """Type a line, and give what comes up to the next prompt."""
+        self.send(text + "\n")
+        return self.expect("\n> ")
+
+    def expect(self, text: str) -> str:
+        """What comes up to this text, from where the last one was."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (at := self.text.find(text, self.seen)) < 0:
+            left = deadline - time.monotonic()
+            assert left > 0, f"no {text!r} came, but {self.text[self.seen :]!r}"
+            if select.select([self.master], [], [], left)[0]:
+                try:
+                    self.raw += os.read(self.master, 4096).decode()
+                except OSError:  # the other side is closed
+                    raise AssertionError(f"it ended before {text!r}: {self.text!r}") from None
+        found, self.seen = self.text[self.seen : at], at + len(text)
+        return found
+
+    @property
+    def text(self) -> str:
+        return ESCAPES.sub("", self.raw).replace("\r", "")
+
+    def code(self) -> int:
+        """How it ended."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.raw += os.read(self.master, 4096).decode()
+                except OSError:
+                    break
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+def _take_terminal() -> None:
+    """In the child: the terminal is its own, so that ctrl-C reaches it."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def terminal(llama: Llama, model: Path) -> Iterator[Terminal]:
+    opened = Terminal(llama, str(model))
+    opened.expect("\n> ")
+    yield opened
+    opened.close()
+
+
+# ------------------------------------------------------------------------------- at a terminal
+
+
+def test_a_conversation_of_several_turns(terminal: Terminal) -> None:
+    first = terminal.line("hi")
+    assert "Hello there.\n" in first
+    assert re.search(r"\[4 tokens, [\d.]+ tokens/s, .*prompt \d+, 0 of it cached\]", first)
+    assert "\x1b[2m[4 tokens" in terminal.raw, "what is beside the answer is dim"
+    assert "We spoke before." in terminal.line("and now?"), "it knows of the first turn"
+    assert "taken back" in terminal.line("/undo")
+    assert "taken back" in terminal.line("/undo")
+    assert "nothing has been said" in terminal.line("/undo")
+    assert "Hello there." in terminal.line("hi again")
+    assert "Hello there." in terminal.line("/regen")
+    assert "forgotten" in terminal.line("/clear")
+    assert "nothing has been said" in terminal.line("/regen")
+    assert "be terse" in terminal.line("/system be terse")
+    assert "As told, briefly." in terminal.line("hi")
+    terminal.send("/exit\n")
+    assert terminal.code() == 0
+
+
+def test_the_second_turn_finds_the_first_in_the_cache(terminal: Terminal) -> None:
+    terminal.line("x" * 100)
+    second = terminal.line("y")
+    prompt, cached = map(int, re.findall(r"prompt (\d+), (\d+) of it cached", second)[0])
+    assert cached >= 96, "all full blocks of the first turn"
+    assert prompt - cached < 32
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None:
+    terminal.send("count\n")
+    terminal.expect("one two three one two three")
+    terminal.send("\x03")
+    assert "stopped]" in terminal.expect("\n> ")
+    assert "We spoke before." in terminal.line("hi"), "what was said so far is remembered"
+    terminal.send("\x03")
+    terminal.expect("ctrl-C again")
+    terminal.expect("> ")
+    assert "We spoke before." in terminal.line("hi"), "one alone does not leave"
+    terminal.send("\x03")
+    terminal.expect("ctrl-C again")
+    terminal.expect("> ")
+    terminal.send("\x03")
+    assert terminal.code() == 0
+
+
+def test_several_lines(terminal: Terminal, llama: Llama) -> None:
+    terminal.send('"""first\n')
+    terminal.expect("… ")
+    terminal.send("second\n")
+    terminal.expect("… ")
+    terminal.line('third"""')
+    terminal.send("fourth\\\n")
+    terminal.expect("… ")
+    terminal.line("fifth")
+    terminal.send('"""\n')
+    terminal.expect("… ")
+    terminal.send("\x03")
+    terminal.expect("ctrl-C again")
+    terminal.expect("> ")
+    terminal.line("/save held.json")
+    held = json.loads((llama.project / "held.json").read_text())
+    said = [m["content"] for m in held["messages"] if m["role"] == "user"]
+    assert said == ["first\nsecond\nthird", "fourth\nfifth"]
+
+
+def test_saving_and_going_on(terminal: Terminal, llama: Llama, model: Path) -> None:
+    terminal.line("/system be kind")
+    terminal.line("think")
+    assert "holds 1 turn" in terminal.line("/save 'my chat.json'")
+    held = json.loads((llama.project / "my chat.json").read_text())
+    assert held["system"] == "be kind"
+    assert held["messages"][1] == {
+        "role": "assistant",
+        "content": "It is 42.",
+        "reasoning_content": "Hmm, let me see.",
+    }
+    terminal.line("/clear")
+    assert "1 turn" in terminal.line("/load 'my chat.json'")
+    assert "no conversation" in terminal.line(f"/load {model / 'model.safetensors'}")
+    assert "cannot read" in terminal.line("/load nowhere")
+    assert "one file is wanted" in terminal.line("/save")
+    assert "1 turn," in terminal.line("/stats")
+
+
+def test_reasoning_is_dim_and_escapes_are_not_obeyed(terminal: Terminal) -> None:
+    assert "Hmm, let me see.\nIt is 42.\n" in terminal.line("think")
+    assert "\x1b[2mHmm, let\x1b[0m" in terminal.raw
+    assert "␛[31mred" in terminal.line("rude")
+    assert "\x1b[31m" not in terminal.raw
+
+
+def test_settings(terminal: Terminal) -> None:
+    assert terminal.line("/set").splitlines()[-1] == "greedy"
+    assert "temperature: temperature 0.7\nsample" in terminal.line("/set temperature 0.7")
+    assert "top-k: k 5" in terminal.line("/set top-k 5")
+    assert "top-k" not in terminal.line("/set top_k")
+    assert "temperature" in terminal.line("/set temperature 1000")
+    assert "Did you mean 'temperature'" in terminal.line("/set temprature 1")
+    assert "takes a number" in terminal.line("/set seed x")
+    terminal.line("/set temperature 0")
+    terminal.line("/set max_tokens 2")
+    assert "cut off" in terminal.line("hi")
+    assert "did you mean '/" not in terminal.line("/cleer")
+    assert "Did you mean 'clear'" in terminal.text
+    assert "/regen" in terminal.line("/help")
+
+
+def test_ctrl_d_leaves(terminal: Terminal) -> None:
+    terminal.send("\x04")
+    assert terminal.code() == 0
+
+
+def test_a_tool_is_called_and_answered(llama: Llama, model: Path) -> None:
+    (llama.project / "tools.json").write_text('[{"name": "look_up"}]')
+    terminal = Terminal(llama, str(model), "--tools", "tools.json")
+    try:
+        terminal.expect("\n> ")
+        called = terminal.line("call")
+        assert 'Wait.\n→ look_up {"of": "sky"}\n' in called
+        assert "/result TEXT" in called
+        assert "The sky is blue." in terminal.line("/result blue")
+        assert "no tool has been called" in terminal.line("/result blue")
+    finally:
+        terminal.close()
+
+
+def test_machines_get_one_line_an_answer(llama: Llama, model: Path) -> None:
+    terminal = Terminal(llama, str(model), "--json")
+    try:
+        terminal.expect("> ")
+        answers = [terminal.line(text).splitlines()[-1] for text in ("hi", "hi")]
+        assert [json.loads(a)["text"] for a in answers] == ["Hello there.", "We spoke before."]
+    finally:
+        terminal.close()
+
+
+# ------------------------------------------------------------------------------------ elsewhere
+
+
+def test_one_question(llama: Llama, model: Path) -> None:
+    done = llama("chat", str(model), "--prompt", "think", "--backend", "reference")
+    assert (done.code, done.out) == (0, "It is 42.\n"), "no reasoning, no colour, no note"
+    done = llama("chat", str(model), "--prompt", "think", "--json", "--backend", "reference")
+    assert done.json["reasoning"] == "Hmm, let me see."
+    assert done.json["finish"] == "stop"
+    assert done.json["usage"]["completion_tokens"] == 7
+
+
+def test_a_pipe_is_one_question(llama: Llama, model: Path) -> None:
+    done = piped(llama, b"one line\nand another\n", str(model), "--json")
+    assert json.loads(done.stdout)["text"] == "Hello there."
+    for given, says in ((b" \n", "nothing was asked"), (b"\xff", "no UTF-8")):
+        done = piped(llama, given, str(model))
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert says in done.stderr.decode()
+
+
+def test_the_models_own_defaults_and_what_beats_them(llama: Llama, tmp_path: Path) -> None:
+    generation = {"do_sample": True, "temperature": 100.0, "top_k": 50}
+    wild = scripted_model(tmp_path / "wild", generation=generation)
+    ask = ("chat", str(wild), "--prompt", "hi", "--backend", "reference", "--max-tokens", "8")
+    assert "Hello there." not in llama(*ask, "--seed", "1").out
+    assert llama(*ask, "--temperature", "0").out == "Hello there.\n"
+    done = llama(*ask, "--temperature", "0", "--top-k", "3")
+    assert (done.code, done.out) == (2, "")
+    assert "top-k does nothing at temperature 0" in done.err
+
+
+def test_a_model_without_a_template_is_refused_with_the_remedy(
+    llama: Llama, tmp_path: Path
+) -> None:
+    bare = str(scripted_model(tmp_path / "bare", template=None))
+    done = llama("chat", bare, "--prompt", "hi", "--backend", "reference")
+    assert done.code == 1
+    assert "no chat template" in done.err
+    assert "--chat-template FILE" in done.err
+    (llama.project / "own.jinja").write_text("{{ messages[0].content }}<|hello|>")
+    own = ("--chat-template", "own.jinja")
+    done = llama("chat", bare, "--prompt", "hi", "--backend", "reference", *own)
+    assert done.out == "Hello there.\n"
+
+
+def test_what_does_not_fit_is_an_error_and_what_is_left_out_is_said(
+    llama: Llama, model: Path
+) -> None:
+    small = (str(model), "--context", "64", "--backend", "reference")
+    done = llama("chat", *small, "--prompt", "x" * 100)
+    assert done.code == 1
+    assert "the context holds 64" in done.err
+    turns = [
+        {"role": role, "content": "x" * 10} for _ in range(4) for role in ("user", "assistant")
+    ]
+    (llama.project / "long.json").write_text(json.dumps(turns))
+    done = llama("chat", *small, "--load", "long.json", "--prompt", "hi")
+    assert done.out == "We spoke before.\n"
+    assert "without the oldest 3 turns" in done.err
+
+
+def piped(llama: Llama, given: bytes, *args: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "llama_core", "chat", *args, "--backend", "reference"],
+        input=given,
+        capture_output=True,
+        env=llama.env,
+        cwd=llama.project,
+        timeout=120,
+    )
