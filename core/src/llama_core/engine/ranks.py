@@ -91,12 +91,12 @@ class RankedProgram:
         windows = [group.window for group in self.kv.groups]
         # For each rank, which of our groups each of its own is.
         self._ours = [[windows.index(g.window) for g in one.kv.groups] for one in programs]
-        self._broken: ProgramFault | None = None
+        self._ended: ProgramFault | None = None  # why it takes no more steps
 
     def submit(self, batch: Batch) -> Done:
         """Run the step on every rank; the last one has what the rows gave."""
-        if self._broken is not None:
-            raise self._broken
+        if self._ended is not None:
+            raise self._ended
         calls = []
         for program, thread, ours in zip(self._programs, self._threads, self._ours, strict=True):
             its = replace(batch, blocks_G=tuple(batch.blocks_G[group] for group in ours))
@@ -113,6 +113,8 @@ class RankedProgram:
             thread.submit(program.copy_blocks, its).result()
 
     def close(self) -> None:
+        closed = ProgramFault("the program is closed", remedy="Load the model again.")
+        self._ended = self._ended or closed
         for program in self._programs:
             program.close()
         for thread in self._threads:
@@ -131,12 +133,12 @@ class RankedProgram:
         )
         if refused:
             return error
-        self._broken = ProgramFault(
+        self._ended = ProgramFault(
             f"rank {rank} of {len(calls)} failed in a step, and the others waited for it: {error}",
             remedy="Load the model again.",
         )
-        self._broken.__cause__ = error
-        return self._broken
+        self._ended.__cause__ = error
+        return self._ended
 
 
 @dataclass(frozen=True, slots=True)
