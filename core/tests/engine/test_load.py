@@ -127,7 +127,7 @@ def test_run_reads_its_prompt_from_a_pipe(folder: Path) -> None:
     [
         (["--max-tokens", "0"], "max_tokens must be at least 1, not 0"),
         (["--temperature", "-1"], "temperature"),
-        (["--top-k", "3"], "--top-k does nothing at --temperature 0"),
+        (["--top-k", "3"], "top-k does nothing at temperature 0"),
         (["--backend", "referense"], "Did you mean 'reference'?"),
     ],
 )

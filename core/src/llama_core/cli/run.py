@@ -14,36 +14,19 @@ from llama_core.cli.app import Session
 from llama_core.cli.loading import complete_model, model_options, opened
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
+from llama_core.cli.sampling import params, sampling_options
 from llama_core.engine.faces import Result
 from llama_core.engine.load import Loaded
-from llama_core.engine.request import Link, Params, Request
+from llama_core.engine.request import Request
 
 MAX_TOKENS = 256  # of an answer whose length nobody said
-
-# option -> transform and the name of its option, in the order of the chain
-CHAIN = {
-    "repetition_penalty": ("repetition", "penalty"),
-    "temperature": ("temperature", "temperature"),
-    "top_k": ("top-k", "k"),
-    "top_p": ("top-p", "p"),
-    "min_p": ("min-p", "p"),
-}
 
 
 @click.command("run", epilog='Example: llama run ./model "Once upon a time" --max-tokens 50')
 @click.argument("model", shell_complete=complete_model)
 @click.argument("prompt", required=False)
 @model_options
-@click.option(
-    "--max-tokens", type=int, help=f"Of the answer; {MAX_TOKENS} or what the context has."
-)
-@click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy.")
-@click.option("--top-k", type=int)
-@click.option("--top-p", type=float)
-@click.option("--min-p", type=float)
-@click.option("--repetition-penalty", type=float)
-@click.option("--seed", type=int, help="Makes a sampled answer repeatable.")
-@click.option("--stop", multiple=True, help="End the answer before this text.")
+@sampling_options
 @json_option
 @pass_session
 def command(
@@ -54,29 +37,24 @@ def command(
     program: str | None,
     context: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
-    max_tokens: int | None,
-    seed: int | None,
-    stop: tuple[str, ...],
     as_json: bool,
-    **chain: float | None,
+    **said: Any,
 ) -> None:
     """Complete PROMPT (or standard input) with MODEL: a folder, a file, hf:org/name, or a model
-    plugin. The text is given to the model as it is, without chat template or system prompt."""
+    plugin. The text is given to the model as it is, without chat template or system prompt.
+
+    The likeliest token is chosen where no --temperature is given, and an answer has at most 256
+    tokens where no --max-tokens are.
+    """
     text = _piped() if prompt is None else prompt
-    params = Params(
-        max_tokens=max_tokens,
-        seed=seed,
-        stop=stop,
-        transforms=_transforms(chain),
-        sampler=Link("sample" if chain["temperature"] else "greedy"),
-    )
+    chosen = params(said, {})
     with opened(
         session, model, backend=backend, program=program, context=context, rewrite=rewrite
     ) as loaded:
-        request = loaded.request(text, params)
-        if max_tokens is None:
+        request = loaded.request(text, chosen)
+        if chosen.max_tokens is None:
             room = loaded.context_length - len(request.prompt)
-            request = replace(request, params=replace(params, max_tokens=_most(room)))
+            request = replace(request, params=replace(chosen, max_tokens=_most(room)))
         result, first, seconds = _answer(loaded, request, show=not as_json)
         emit(_facts(loaded, result, first, seconds), as_json, lambda: ())
 
@@ -95,20 +73,6 @@ def _piped() -> str:
     except UnicodeDecodeError as error:
         raise click.UsageError(f"the prompt on standard input is no UTF-8: {error}") from None
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
-
-
-def _transforms(chain: dict[str, float | None]) -> tuple[Link, ...]:
-    if not chain["temperature"]:
-        chain = {**chain, "temperature": None}
-        idle = [key for key in ("top_k", "top_p", "min_p") if chain[key] is not None]
-        if idle:
-            option = idle[0].replace("_", "-")
-            raise click.UsageError(f"--{option} does nothing at --temperature 0: give another one")
-    return tuple(
-        Link(name, {option: chain[key]})
-        for key, (name, option) in CHAIN.items()
-        if chain[key] is not None
-    )
 
 
 def _answer(loaded: Loaded, request: Request, *, show: bool) -> tuple[Result, float, float]:
