@@ -31,6 +31,7 @@ log = logging.getLogger("llama_core")
 # name -> (module, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "chat": ("chat", "Chat with a model."),
+    "bench": ("bench", "Measure how fast a model is, on one backend or two."),
     "completion": ("completion", "Print the completion script of a shell."),
     "doctor": ("doctor", "Say what is here, what would be chosen, and why."),
     "eval": ("eval", "Measure how well a model predicts a text or answers questions."),

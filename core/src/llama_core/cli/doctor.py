@@ -46,8 +46,8 @@ def report(session: Session) -> dict[str, Any]:
         "machine": {
             "system": platform.platform(),
             "arch": platform.machine(),
-            "cores": _cores(),
-            "memory_bytes": _memory_bytes(),
+            "cores": cores(),
+            "memory_bytes": memory_bytes(),
         },
         "settings": {
             "files": [str(file) for file in session.config.files],
@@ -74,13 +74,13 @@ def _settings_problem(session: Session) -> str | None:
     return None
 
 
-def _cores() -> int:
+def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _memory_bytes() -> int | None:
+def memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -1,0 +1,154 @@
+"""A model made ready to be measured: with memory for just what is asked of it.
+
+It may also be a config alone, with random weights in its shape, since speed does not ask what is
+said; such a model has no tokenizer, and its engine gives tokens only.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llama_core.choice import Choice, choose_backend
+from llama_core.contracts.architecture import SPEC as ARCHITECTURE
+from llama_core.contracts.program import Program
+from llama_core.contracts.rewrite import SPEC as REWRITE
+from llama_core.contracts.step import Plan
+from llama_core.engine.compiling import choose_device
+from llama_core.engine.engine import Engine
+from llama_core.engine.finding import build_model, find_model, has_architecture
+from llama_core.engine.load import load
+from llama_core.engine.memory import kv_bytes_for
+from llama_core.engine.request import Limits
+from llama_core.errors import ConfigError
+from llama_core.model import rewrites
+from llama_core.model.architectures import model_type, text_config
+from llama_core.model.generated import random_weights
+from llama_core.model.graph import Graph
+from llama_core.plugins import Plugins
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a model is to be measured on, and with."""
+
+    reference: str
+    sequences: int  # at once
+    tokens: int  # of each
+    backend: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rewrite: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    random: bool = False  # weights, in the shape that a config tells
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that answers, and its program by itself."""
+
+    name: str
+    choice: Choice
+    plan: Plan
+    program: Program
+    engine: Engine  # for one caller; a thread that would drive it has nothing to do
+    load_seconds: float
+    close: Callable[[], None]
+
+
+def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
+    """Load it, or make it up."""
+    if wanted.random:
+        return _made_up(plugins, wanted)
+    files = find_model(plugins, wanted.reference)
+    plan = None
+    if has_architecture(plugins, files):
+        graph, _ = build_model(plugins, files)
+        choice = choose_backend(plugins, wanted.backend, options=wanted.options)
+        plan = _plan(graph, choice, wanted)
+    loaded = load(
+        wanted.reference,
+        plugins=plugins,
+        backend=wanted.backend,
+        backend_options=wanted.options,
+        rewrite=wanted.rewrite,
+        plan=plan,
+        limits=_limits(wanted),
+    )
+    subject = Subject(
+        loaded.name,
+        loaded.choice,
+        loaded.plan,
+        loaded.program,
+        loaded.engine.engine,
+        loaded.load_seconds,
+        loaded.close,
+    )
+    kv = loaded.program.kv
+    if kv.num_blocks < wanted.sequences * -(-wanted.tokens // kv.block_size):
+        subject.close()
+        raise ConfigError(
+            f"{wanted.sequences} sequences of {wanted.tokens} tokens are asked for, and the "
+            f"memory holds {kv.num_blocks} blocks of {kv.block_size} tokens",
+            remedy="Ask for smaller batches or fewer tokens.",
+        )
+    return subject
+
+
+def _made_up(plugins: Plugins, wanted: Wanted) -> Subject:
+    plugins.start()
+    config, name = _config(Path(wanted.reference).expanduser())
+    graph = plugins.create(ARCHITECTURE, model_type(config)).build(text_config(config))
+    choice = choose_backend(plugins, wanted.backend, options=wanted.options)
+    plan = _plan(graph, choice, wanted)
+    weights = random_weights(graph, seed=0)
+    began = time.monotonic()
+    made = [plugins.create(REWRITE, *one) for one in wanted.rewrite]
+    program = choice.backend.compile(*rewrites.apply(made, graph, weights), plan)
+    engine = Engine(program, _limits(wanted), plugins=plugins)
+    seconds = time.monotonic() - began
+    return Subject(f"{name} (random)", choice, plan, program, engine, seconds, engine.close)
+
+
+def _config(path: Path) -> tuple[dict[str, Any], str]:
+    """A model's config, and a name for its shape."""
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read a model's config from {path}: {error}",
+            remedy="Give a config.json, or a folder with one.",
+        ) from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} holds a {type(config).__name__} where a config is an object")
+    return config, path.resolve().parent.name if path.name == "config.json" else path.stem
+
+
+def _limits(wanted: Wanted) -> Limits:
+    return Limits(max_sequences=wanted.sequences, max_length=wanted.tokens)
+
+
+def _plan(graph: Graph, choice: Choice, wanted: Wanted) -> Plan:
+    if wanted.tokens > graph.context_length:
+        raise ConfigError(
+            f"{wanted.tokens} tokens of prompt and answer are asked for, and the model was made "
+            f"for {graph.context_length}",
+            remedy="Ask for fewer.",
+        )
+    limits = _limits(wanted)
+    plan = Plan(
+        devices=(choose_device(choice, prefer_gpu=True).id,),
+        max_tokens=limits.max_rows,
+        max_sequences=wanted.sequences,
+    )
+    # A block more a sequence, since answers grow into the next one before they end.
+    longest = wanted.sequences * (wanted.tokens + plan.block_size)
+    return Plan(
+        devices=plan.devices,
+        kv_bytes=kv_bytes_for(graph, longest, plan),
+        max_tokens=plan.max_tokens,
+        max_sequences=plan.max_sequences,
+    )
