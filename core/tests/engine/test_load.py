@@ -6,17 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from llama_core import Plugins
+from llama_core import Plugins, hookimpl
 from llama_core.config import Config
+from llama_core.contracts.step import Plan
 from llama_core.discovery import discover
+from llama_core.engine.finding import model_name
 from llama_core.engine.load import Loaded, load
-from llama_core.engine.request import Link, Params, Request
-from llama_core.errors import LlamaError
+from llama_core.engine.request import Limits, Link, Params, Request
+from llama_core.errors import ConfigError, LlamaError, PluginFault
 from llama_core.events import ModelLoaded, ModelUnloaded
+from llama_core.model.op_backend import OpProgram
 
 from .tinymodel import tiny_model
 
@@ -99,6 +104,137 @@ def test_missing_tensors_are_all_named_at_once(
     with pytest.raises(LlamaError) as caught:
         load(copy, plugins=plugins)
     assert str(caught.value).count("layers.2.") >= 9
+
+
+# ---- context and memory --------------------------------------------------------------------------
+
+
+def test_no_position_is_computed_that_the_model_was_not_made_for(
+    folder: Path, plugins: Plugins
+) -> None:
+    with load(folder, plugins=plugins, limits=Limits(max_length=100_000)) as loaded:
+        assert loaded.context_length == 512
+        with pytest.raises(LlamaError, match="from 1 to 507"):
+            loaded.engine.generate(loaded.request("Hello", Params(max_tokens=508)))
+        result = loaded.engine.generate(loaded.request("Hello", Params(ignore_eos=True)))
+        assert len(result.choices[0].tokens) == 507
+    with pytest.raises(LlamaError, match="the model was made for 512"):
+        load(folder, plugins=plugins, context=513)
+
+
+def test_the_memory_that_nobody_planned_holds_the_context(folder: Path, plugins: Plugins) -> None:
+    with load(folder, plugins=plugins, context=400) as loaded:
+        assert loaded.context_length == 400
+        per_token = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, numbers, bytes
+        assert loaded.plan.kv_bytes >= 400 * per_token
+        assert loaded.plan.kv_bytes < 256 << 20  # no more than all sequences could use
+
+
+def test_a_planned_memory_that_is_too_small_is_said(folder: Path, plugins: Plugins) -> None:
+    plan = Plan(kv_bytes=64 * 256)
+    with load(folder, plugins=plugins, plan=plan) as loaded:
+        assert loaded.context_length == 64
+    assert any("64 tokens together" in said for said in plugins.announcements.counts)
+    with pytest.raises(LlamaError, match="Raise kv_bytes, or ask for a context of 64"):
+        load(folder, plugins=plugins, plan=plan, context=65)
+
+
+def test_limits_follow_a_plan(folder: Path, plugins: Plugins) -> None:
+    with load(folder, plugins=plugins, plan=Plan(max_tokens=8, max_sequences=2)) as loaded:
+        assert len(ask(loaded, "a prompt of more than eight tokens")) == 12
+
+
+def test_a_shorter_context_chooses_how_positions_are_scaled(
+    folder: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    scaling = {
+        "rope_type": "longrope",
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 128,
+    }
+    copy = changed(folder, tmp_path / "copy", rope_scaling=scaling)
+    chosen = {}
+    for context in (100, 500):
+        with load(copy, plugins=plugins, context=context) as loaded:
+            assert loaded.graph is not None
+            chosen[context] = loaded.graph.of("rope")[0].attrs["scaling"]["factors"]
+    assert chosen == {100: (1.0,) * 4, 500: (4.0,) * 4}
+
+
+# ---- what does not belong together ---------------------------------------------------------------
+
+
+def changed(folder: Path, to: Path, **config: object) -> Path:
+    shutil.copytree(folder, to)
+    old = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**old, **config}))
+    return to
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    folder: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    words = json.loads((copy / "tokenizer.json").read_text())
+    words["model"]["vocab"] |= {f"more{n}": 1000 + n for n in range(10)}
+    (copy / "tokenizer.json").write_text(json.dumps(words))
+    with pytest.raises(LlamaError) as caught:
+        load(copy, plugins=plugins)
+    assert "does not belong to the model" in str(caught.value)
+    assert "it has 266 tokens, and the model's table has 258 rows" in str(caught.value)
+
+
+def test_an_end_that_the_model_cannot_give_is_refused(
+    folder: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    copy = changed(folder, tmp_path / "copy", eos_token_id=[257, 300])
+    with pytest.raises(LlamaError, match="texts end with token 300, and the last row is 257"):
+        load(copy, plugins=plugins)
+
+
+def test_nothing_runs_on_where_loading_fails(
+    folder: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(OpProgram, "close", lambda self: closed.append(self))
+    with pytest.raises(LlamaError, match="ask for a context"):
+        load(folder, plugins=plugins, plan=Plan(kv_bytes=64 * 256), context=65)
+    assert len(closed) == 1
+    assert not [one for one in threading.enumerate() if one.name == "llama-engine"]
+
+
+def test_a_model_is_called_what_a_user_would_call_it() -> None:
+    names = ["hf:org/name:Q4_K_M", "models/tiny/", "./a.gguf", "pocket", Path()]
+    found = [model_name(name) for name in names]
+    assert found == ["org/name:Q4_K_M", "tiny", "a.gguf", "pocket", Path.cwd().name]
+
+
+# ---- without a graph -----------------------------------------------------------------------------
+
+
+def test_a_fault_of_a_provider_has_its_name(folder: Path, plugins: Plugins) -> None:
+    class Provider:
+        def accepts(self, path: Path, config: object) -> None:
+            return None
+
+        def open(self, path: Path, plan: Plan) -> object:
+            raise ZeroDivisionError("one by none")
+
+    @hookimpl
+    def llama_create_program(name: str) -> Provider:
+        return Provider()
+
+    provides = [{"kind": "program", "name": "broken", "api": 1}]
+    plugins.register(
+        SimpleNamespace(llama_create_program=llama_create_program),
+        {"name": "broken", "summary": "Fails", "provides": provides},
+    )
+    with pytest.raises(PluginFault, match=r"'broken' failed in program broken\.open"):
+        load(folder, plugins=plugins, program="broken")
+    for asked in ({"backend": "reference"}, {"rewrite": [("fuse", {})]}):
+        with pytest.raises(ConfigError, match="Ask for one of the two"):
+            load(folder, plugins=plugins, program="broken", **asked)  # type: ignore[arg-type]
 
 
 def run(*args: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
