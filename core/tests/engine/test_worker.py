@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from llama_core.engine import wire
+from llama_core.engine.faces import Face, ThreadedEngine
 from llama_core.engine.faults import EngineClosed, InvalidRequest, WorkerDied
 from llama_core.engine.request import Link, Request
+from llama_core.engine.search import beam_search, best_of
 from llama_core.engine.supervisor import Patience, WorkerEngine
 from llama_core.errors import LlamaError
 
-from .toy import SAMPLED, Toy, ask, make, run
+from .toy import SAMPLED, Letters, Toy, ask, make, run
 
 WATCHDOG_SECONDS = 60.0
 QUICK = Patience(
@@ -76,6 +78,28 @@ def test_everything_travels(calm: WorkerEngine) -> None:
     hidden = calm.generate(ask(pooling="last", max_tokens=None)).choices[0].hidden
     there = run(make(), ask(pooling="last", max_tokens=None))["r", 0].updates[-1].hidden
     assert hidden.tolist() == there.tolist()
+
+
+CALLS: dict[str, Callable[[Face], Any]] = {
+    "n": lambda face: face.generate(ask(n=3, seed=1, **SAMPLED)),
+    "prompt logprobs": lambda face: face.generate(ask(prompt_logprobs=2, logprobs=1)),
+    "mean": lambda face: face.generate(ask(pooling="mean", max_tokens=None)),
+    "last": lambda face: face.generate(ask(pooling="last", max_tokens=None)),
+    "best of": lambda face: best_of(face, ask(n=2, seed=1, **SAMPLED), 5),
+    "beams": lambda face: beam_search(face, ask(max_tokens=6), 3, ends=frozenset({3})),
+    "batch": lambda face: list(face.batch(ask(f"r{n}", (1, n)) for n in range(5))),
+    "a begun answer": lambda face: face.generate(ask(answer=(4, 5), seed=2, **SAMPLED)),
+    "stop": lambda face: face.generate(ask(max_tokens=60, stop=("ab", "e"), include_stop=True)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_face_gives_the_same_whichever_it_is(
+    calm: WorkerEngine, call: Callable[[Face], Any]
+) -> None:
+    """To the last bit of a log-probability and of a hidden state."""
+    with ThreadedEngine(make(Toy(400), tokenizer=Letters(), max_length=600)) as near:
+        assert repr(call(calm)) == repr(call(near))
 
 
 def test_refusals_are_of_the_class_they_had(calm: WorkerEngine) -> None:
