@@ -243,6 +243,31 @@ def test_a_full_disk_leaves_what_can_be_resumed(
     assert pull("hf:org/tiny", at(hub, tmp_path)).is_dir()
 
 
+def test_a_disk_that_is_full_when_files_are_put_in_place(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def half(source: Path, place: Path) -> None:
+        place.write_bytes(source.read_bytes()[:7])
+        full()
+
+    monkeypatch.setattr(Path, "symlink_to", full)
+    monkeypatch.setattr(shutil, "copyfile", half)
+    with pytest.raises(HubError, match=r"cannot write config.json .*No space left on device"):
+        pull("hf:org/tiny", at(hub, tmp_path))
+    assert not [p for p in tmp_path.rglob("snapshots/**/*") if p.is_file()]
+    monkeypatch.undo()
+    path = pull("hf:org/tiny", at(hub, tmp_path))
+    assert (path / "config.json").read_bytes() == FILES["config.json"]
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(HubError, match=r"cannot write v1 .*No space left on device"):
+        pull("hf:org/tiny@v1", at(hub, tmp_path))
+
+
 def test_too_little_space_is_said_before(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ each commit a folder of links to them. That library is imported when something i
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from pathlib import Path
 
 from llama_core.model.hub.cache import PulledModel, list_models, remove_model, show_model
 from llama_core.model.hub.choose import choose_files
-from llama_core.model.hub.download import Progress, RemoteFile, Sleep, download, explained
+from llama_core.model.hub.download import Progress, RemoteFile, Sleep, download, writing
+from llama_core.model.hub.listing import COMMIT, remote_files
 from llama_core.model.hub.reference import (
     HubError,
     HubSettings,
     Reference,
-    is_safe_name,
     parse_reference,
 )
 
@@ -36,8 +35,6 @@ __all__ = [
     "remove_model",
     "show_model",
 ]
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def pull(
@@ -55,15 +52,17 @@ def pull(
     reference = parse_reference(text)
     if settings.offline:
         return pulled(text, settings)
-    commit, files = _remote(reference, settings)
+    commit, files = remote_files(reference, settings)
     chosen = set(choose_files([file.name for file in files], reference))
     wanted = [file for file in files if file.name in chosen]
     _check_space(wanted, reference, settings)
     folder = settings.cache / reference.folder / "snapshots" / commit
     for file in wanted:
         blob = download(file, reference, commit, settings, progress=progress, sleep=sleep)
-        _link(blob, folder / file.name)
-    _remember(reference, commit, settings)
+        with writing(file.name, settings):
+            _link(blob, folder / file.name)
+    with writing(reference.revision, settings):
+        _remember(reference, commit, settings)
     return _place(folder, sorted(chosen), reference)
 
 
@@ -73,54 +72,19 @@ def pulled(text: str, settings: HubSettings | None = None) -> Path:
     reference = parse_reference(text)
     home = settings.cache / reference.folder
     commit = reference.revision
-    if not _COMMIT.fullmatch(commit):
+    if not COMMIT.fullmatch(commit):
         try:
             commit = (home / "refs" / reference.revision).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             commit = ""
     folder = home / "snapshots" / commit
-    if not _COMMIT.fullmatch(commit) or not folder.is_dir():
+    if not COMMIT.fullmatch(commit) or not folder.is_dir():
         offline = " There is no pulling while HF_HUB_OFFLINE is set." if settings.offline else ""
         raise HubError(
             f"{reference} was not pulled", remedy=f"Pull it first: llama pull {reference}.{offline}"
         )
     names = [p.relative_to(folder).as_posix() for p in sorted(folder.rglob("*")) if p.is_file()]
     return _place(folder, choose_files(names, reference), reference)
-
-
-def _remote(reference: Reference, settings: HubSettings) -> tuple[str, list[RemoteFile]]:
-    """The commit that a revision stands for, and its files."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
-
-    api = HfApi(settings.endpoint, token=settings.token or False, library_name="llama-core")
-    try:
-        info = api.model_info(
-            reference.repo, revision=reference.revision, files_metadata=True, timeout=30
-        )
-        commit, siblings = str(info.sha), list(info.siblings or [])
-        sizes = [(one.rfilename, one.size, one.lfs, one.blob_id) for one in siblings]
-    except HfHubHTTPError as error:
-        raise explained(error, str(reference), settings) from None
-    except (HTTPError, OSError) as error:
-        raise HubError(
-            f"cannot reach {settings.endpoint}: {str(error) or type(error).__name__}",
-            remedy="Check the connection; what was pulled before runs with HF_HUB_OFFLINE=1.",
-        ) from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise HubError(f"{settings.endpoint} does not answer as a hub does: {error}") from None
-    if not _COMMIT.fullmatch(commit):
-        raise HubError(f"{settings.endpoint} names no valid commit for {reference}")
-    unsafe = [repr(name)[:100] for name, *_ in sizes if not is_safe_name(name)]
-    if unsafe:
-        raise HubError(
-            f"{reference} has files with names that are not safe: {', '.join(unsafe[:5])}",
-            remedy="Do not use this repository.",
-        )
-    return commit, [
-        RemoteFile(name, -1 if size is None else int(size), str(lfs.sha256 if lfs else blob_id))
-        for name, size, lfs, blob_id in sizes
-    ]
 
 
 def _check_space(files: Sequence[RemoteFile], reference: Reference, settings: HubSettings) -> None:
@@ -151,7 +115,12 @@ def _link(blob: Path, place: Path) -> None:
     try:
         place.symlink_to(os.path.relpath(blob, place.parent))
     except OSError:
-        shutil.copyfile(blob, place)
+        part = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(blob, part)
+            part.replace(place)  # a part of a copy would pass for the file ever after
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _remember(reference: Reference, commit: str, settings: HubSettings) -> None:

@@ -11,7 +11,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,7 +62,7 @@ def download(
     if blob.is_file() and blob.stat().st_size == file.size:
         return blob
     part = blobs / f"{file.digest}.llama-core.incomplete"
-    try:
+    with writing(file.name, settings):
         blobs.mkdir(parents=True, exist_ok=True)
         with _locked(settings, reference, file), part.open("a+b") as out:
             if not blob.is_file():
@@ -70,12 +71,19 @@ def download(
                 out.flush()
                 os.fsync(out.fileno())
                 part.replace(blob)
+    return blob
+
+
+@contextmanager
+def writing(what: str, settings: HubSettings) -> Iterator[None]:
+    """What the system refuses, a full disk above all, as the one error of the hub."""
+    try:
+        yield
     except OSError as error:
         raise HubError(
-            f"cannot write {file.name} to {settings.cache}: {error.strerror or error}",
+            f"cannot write {what} to {settings.cache}: {error.strerror or error}",
             remedy="Free some space or set HF_HUB_CACHE; what is there will be used to resume.",
         ) from error
-    return blob
 
 
 def _locked(settings: HubSettings, reference: Reference, file: RemoteFile) -> Any:
