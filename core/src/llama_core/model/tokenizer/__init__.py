@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Detokenizer", "Tokenizer", "TokenizerError", "open_tokenizer", "tokenizer_json"]
 
-_MAX_FILE = 256 << 20
+_MAX_FILE = 128 << 20
 
 
 class Tokenizer:

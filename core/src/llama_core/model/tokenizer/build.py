@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llama_core.model.tokenizer import patterns
 from llama_core.model.tokenizer.pretokenizers import rule
 from llama_core.model.tokenizer.vocabulary import Kind, TokenizerError, Vocabulary
 
@@ -52,6 +53,8 @@ def from_json(data: bytes, path: Path) -> Core:
     if (number := _huge_number(data)) is not None:
         raise TokenizerError(f"cannot read {path}: no vocabulary has an id of {number}")
     core: Core = guarded(f"cannot read {path}", Tokenizer.from_buffer, data)
+    if (why := patterns.fault(core)) is not None:
+        raise TokenizerError(f"cannot read {path}: {why}")
     core.no_padding()
     core.no_truncation()
     return core

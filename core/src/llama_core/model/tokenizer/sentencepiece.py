@@ -13,7 +13,7 @@ from typing import Any
 
 from llama_core.model.tokenizer.vocabulary import Kind, TokenizerError, Vocabulary
 
-_MAX_PIECES = 2_000_000
+_MAX_PIECES = 300_000  # each takes some 260 bytes once it is a tokenizer
 
 
 def read_sentencepiece(data: bytes, path: Path) -> Vocabulary:

@@ -18,7 +18,7 @@ from llama_core.model.tokenizer.sentencepiece import read_sentencepiece
 from llama_core.model.tokenizer.vocabulary import Kind, TokenizerError, Vocabulary
 
 PREFIX = "tokenizer.ggml."
-_MAX_FILE = 256 << 20
+_MAX_FILE = 128 << 20
 
 
 def gguf_metadata(source: Mapping[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
