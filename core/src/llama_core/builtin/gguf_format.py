@@ -23,6 +23,8 @@ class GgufFormat:
         if path.is_dir():
             return _only_file(path) is not None
         try:
+            if not path.is_file():  # opening a pipe would wait for its writer
+                return False
             with path.open("rb") as file:
                 return file.read(4) == b"GGUF"
         except OSError:

@@ -24,10 +24,6 @@ from llama_core.model.chat.guards import GONE, check_format, check_method, guard
 
 MAX_TEMPLATE = 1 << 17
 _COUNTED, _MADE, _SPENT = "_counted", "_made", "_spent"
-_FAULTS = (
-    TemplateError, SyntaxError, ArithmeticError, LookupError, TypeError, ValueError,
-    AttributeError, RecursionError, MemoryError,
-)  # fmt: skip
 
 
 class CompiledTemplate:
@@ -40,7 +36,9 @@ class CompiledTemplate:
             )
         try:
             self._template = _Environment().from_string(source)
-        except _FAULTS as error:
+        except ChatError:
+            raise
+        except Exception as error:  # noqa: BLE001  (what a hostile program raises is its own)
             raise _wrong(error) from None
 
     def render(self, seen: Mapping[str, Any], max_seconds: float, max_characters: int) -> str:
@@ -55,7 +53,9 @@ class CompiledTemplate:
                     made.append(piece)
             except _Refused as error:
                 raise ChatError(str(error)[:1000], from_template=True) from None
-            except _FAULTS as error:
+            except ChatError:
+                raise
+            except Exception as error:  # noqa: BLE001  (as above)
                 raise _wrong(error) from None
         return "".join(made)
 
@@ -199,9 +199,18 @@ def _tojson(
     """As transformers has it: Jinja's own would escape HTML."""
     if isinstance(indent, (int, str)) and (len(indent) if isinstance(indent, str) else indent) > 16:
         raise ChatError("the chat template indents JSON by more than 16")
-    return json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    encoder = json.JSONEncoder(
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+    if indent is None and separators is None:
+        return encoder.encode(x)
+    # What stands between the values is the template's, and may be far longer than they are.
+    made, length = [], 0
+    for piece in encoder.iterencode(x):
+        length += len(piece)
+        current().planned(length)
+        made.append(piece)
+    return "".join(made)
 
 
 def _raise_exception(message: object) -> None:

@@ -78,7 +78,7 @@ def to_config(
         if value is None:
             continue
         if not _is_number(value):
-            faults.append(f"'{arch}.{key}' is {str(value)[:40]!r}, not a number")
+            faults.append(f"'{arch}.{key}' is {_shown(value)}, not a number")
             continue
         config[name] = value
     faults += [f"no '{arch}' key gives {name}" for name in _REQUIRED if name not in config]
@@ -101,8 +101,15 @@ def to_config(
 
 
 def _uniform(values: Any) -> Any:
-    same = len(values) and all(value == values[0] for value in values)
-    return values[0].item() if same and isinstance(values, np.ndarray) else None
+    same = isinstance(values, np.ndarray) and len(values) and bool((values == values[0]).all())
+    return values[0].item() if same else None
+
+
+def _shown(value: object) -> str:
+    """A value for a message; of what may be endless only the kind."""
+    if isinstance(value, (str, int, float)):
+        return repr(str(value)[:40])
+    return "a list"
 
 
 def _read_rope(
@@ -114,7 +121,7 @@ def _read_rope(
         value = metadata.get(f"{arch}.rope.{key}")
         if value is None or (_is_number(value) and value >= 0):
             return value
-        faults.append(f"'{arch}.rope.{key}' is {str(value)[:40]!r}, not a number from 0 on")
+        faults.append(f"'{arch}.rope.{key}' is {_shown(value)}, not a number from 0 on")
         return None
 
     head = config.get("head_dim") or config["hidden_size"] // max(config["num_attention_heads"], 1)
@@ -126,7 +133,7 @@ def _read_rope(
     original = number("scaling.original_context_length")
     kind = metadata.get(f"{arch}.rope.scaling.type", "linear" if older else "none")
     if not isinstance(kind, str) or kind not in ("none", "linear", "yarn", "longrope"):
-        faults.append(f"the rope scaling {str(kind)[:40]!r} is not known")
+        faults.append(f"the rope scaling {_shown(kind)} is not known")
         kind = "none"  # an array would not even compare
     if "rope_freqs.weight" in factors:
         config["rope_scaling"] = _llama3(factors["rope_freqs.weight"], config, head)
@@ -140,6 +147,8 @@ def _read_rope(
             "long_factor": long.tolist(),
             "short_factor": short.tolist(),
         }
+        if attention := number("scaling.attn_factor"):
+            config["rope_scaling"]["attention_factor"] = attention
         if original:
             config["original_max_position_embeddings"] = original
     elif kind in ("linear", "yarn") and factor and factor != 1:
@@ -148,11 +157,18 @@ def _read_rope(
             given = {name: number(f"scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
             given["original_max_position_embeddings"] = original
             config["rope_scaling"] |= {k: v for k, v in given.items() if v is not None}
+            if (attention := number("scaling.attn_factor")) is not None and attention != 1:
+                config["rope_scaling"]["attention_factor"] = attention * yarn_stretch(factor)
     return faults
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def yarn_stretch(factor: float) -> float:
+    """By what yarn multiplies cosines and sines unless told otherwise; files tell what more."""
+    return 1 + 0.1 * math.log(max(factor, 1.0))
 
 
 def llama3_factors(scaling: Mapping[str, Any], theta: float, dim: int) -> FloatArray:

@@ -34,8 +34,11 @@ _SCALARS = {
     12: "<f8",
 }  # fmt: skip
 _BOOL, _STRING, _ARRAY = 7, 8, 9
-_MAX_TEXTS = 1_000_000  # in all arrays; a text takes some sixty bytes more than in the file
 _MAX_DEPTH = 4
+_MAX_AXES = 4  # as in the format's own library
+# What a small file may hold; a large one may hold more, and takes less memory than it has bytes.
+_MAX_TEXTS = 700_000  # in all arrays; a text takes some eighty bytes more than in the file
+_MAX_PARTS = 1 << 16  # keys, tensors, and arrays in arrays: some hundreds of bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,9 @@ class GgufFile:
             raise ModelFileError(path, [f"at byte {walk.at}: a text that is not UTF-8"]) from None
         alignment = self.metadata.get("general.alignment", 32)
         if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & alignment - 1:
-            raise ModelFileError(path, [f"'general.alignment' is {alignment!r}"])
+            said = alignment if isinstance(alignment, int) else type(alignment).__name__
+            why = f"'general.alignment' is {said}, not a power of two up to {1 << 20}"
+            raise ModelFileError(path, [why])
         start = -(-walk.at // alignment) * alignment
         self.entries, faults = _entries(infos, start, self._file.size, alignment)
         if faults:
@@ -97,7 +102,9 @@ class _Walk:
     def __init__(self, file: MappedFile) -> None:
         self._file = file
         self.at = 0
-        self._texts_left = _MAX_TEXTS
+        self._texts_left = _MAX_TEXTS + file.size // 128
+        self._most_parts = _MAX_PARTS + file.size // 1024
+        self._inner_left = self._most_parts
 
     def _take(self, count: int) -> bytes:
         if count > self._file.size - self.at:
@@ -126,6 +133,10 @@ class _Walk:
         left = self._file.size - self.at
         if num_tensors * 24 + num_keys * 13 > left:  # the fewest bytes that each can take
             raise _Malformed(f"{num_tensors} tensors and {num_keys} keys do not fit {left} bytes")
+        if max(num_tensors, num_keys) > self._most_parts:
+            raise _Malformed(
+                f"{num_tensors} tensors and {num_keys} keys are more than such a file ever holds"
+            )
         return num_tensors, num_keys
 
     def metadata(self, count: int) -> dict[str, Any]:
@@ -160,11 +171,14 @@ class _Walk:
             raise _Malformed(
                 f"an array of {count} where {self._file.size - self.at} bytes are left"
             )
-        self._texts_left -= count
-        if self._texts_left < 0:
-            raise _Malformed(f"more than {_MAX_TEXTS} texts in arrays")
         if kind == _STRING:
+            self._texts_left -= count
+            if self._texts_left < 0:
+                raise _Malformed("more texts in arrays than such a file ever holds")
             return self._texts(count)
+        self._inner_left -= count
+        if self._inner_left < 0:
+            raise _Malformed("more arrays in arrays than such a file ever holds")
         return [self._value(kind, depth) for _ in range(count)]
 
     def _texts(self, count: int) -> list[str]:
@@ -185,7 +199,7 @@ class _Walk:
     def tensor_info(self) -> Info:
         name = self._text()
         num_axes = self._u32()
-        if num_axes > 8:
+        if num_axes > _MAX_AXES:
             raise _Malformed(f"tensor {quoted(name)} has {num_axes} axes")
         axes = struct.unpack(f"<{num_axes}Q", self._take(8 * num_axes))
         return name, tuple(reversed(axes)), self._u32(), self._u64()

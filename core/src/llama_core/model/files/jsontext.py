@@ -1,7 +1,7 @@
 """JSON from files nobody vouches for: bounded in bytes, in values and in depth before it is parsed.
 
-A parsed value takes up to some hundred bytes, so the number of values, not the number of bytes, is
-what bounds memory.
+A parsed value takes up to some hundred bytes, and so does a key; the number of both, not the number
+of bytes, is what bounds memory.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ MAX_VALUES = 600_000  # at most about 100 bytes each: 60 MB
 MAX_BYTES = 1 << 27
 
 
-def parse_object(data: bytes, path: Path, *, unique: bool = False) -> dict[str, Any]:
-    """A JSON object; with `unique`, no object in it may have a key twice."""
-    fault = _too_much(data)
+def parse_object(
+    data: bytes, path: Path, *, unique: bool = False, file_bytes: int = 0
+) -> dict[str, Any]:
+    """A JSON object; with `unique`, no object in it may have a key twice. The larger the file that
+    it is only a part of, the more it may hold."""
+    fault = _too_much(data, max(file_bytes, len(data)))
     if fault is None:
         try:
             hook = _unique if unique else None
@@ -63,10 +66,10 @@ def read_text(path: Path, max_bytes: int = 1 << 20) -> str:
         raise ModelFileError(path, [f"not UTF-8 at byte {error.start}"]) from error
 
 
-def _too_much(data: bytes) -> str | None:
-    values = 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
-    if values > MAX_VALUES + len(data) // 128:
-        return f"up to {values} JSON values, more than such a file ever holds"
+def _too_much(data: bytes, file_bytes: int) -> str | None:
+    values = 1 + sum(data.count(mark) for mark in (b",", b":", b"[", b"{"))
+    if values > MAX_VALUES + file_bytes // 128:
+        return f"up to {values} JSON values and keys, more than such a file ever holds"
     return None
 
 

@@ -23,10 +23,10 @@ class MappedFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
+                raise ModelFileError(path, ["it is not a regular file"])
             with path.open("rb") as file:
                 found = os.fstat(file.fileno())
-                if not stat.S_ISREG(found.st_mode):
-                    raise ModelFileError(path, ["it is not a regular file"])
                 if found.st_size == 0:
                     raise ModelFileError(path, ["the file is empty"])
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -75,7 +75,8 @@ class SafetensorsFile:
             raise ModelFileError(
                 self.path, [f"the header claims {length} bytes, the file has {size - 8}"]
             )
-        return 8 + length, parse_object(self._file.bytes(8, 8 + length), self.path, unique=True)
+        text = self._file.bytes(8, 8 + length)
+        return 8 + length, parse_object(text, self.path, unique=True, file_bytes=size)
 
     def array(self, name: str) -> Array:
         """The bytes of a tensor as a NumPy array of the type they are held in."""

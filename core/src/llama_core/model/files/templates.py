@@ -24,12 +24,27 @@ def chat_templates(folder: Path, tokenizer_config: Mapping[str, Any]) -> dict[st
         found |= _named(read_object(path, max_bytes=1 << 22).get("chat_template"), path)
     path = folder / "chat_template.jinja"
     if path.is_file():
-        found["default"] = read_text(path)
+        found["default"] = _text_inside(folder, path)
     extra = folder / "additional_chat_templates"
     if extra.is_dir():
-        for path in sorted(extra.glob("*.jinja"))[:_MAX_FILES]:
-            found[path.stem] = read_text(path)
+        for path in sorted(p for p in extra.glob("*.jinja") if p.is_file())[:_MAX_FILES]:
+            found[path.stem] = _text_inside(folder, path)
     return found
+
+
+def _text_inside(folder: Path, path: Path) -> str:
+    """A template's text. It ends in prompts, for anyone to ask the model for, so that a link to a
+    private file must not pass for one. The hub's cache keeps all files as links to blobs."""
+    home = folder.resolve()
+    inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    place = path.resolve()
+    if not any(place.is_relative_to(one) for one in inside):
+        raise ModelFileError(
+            path,
+            [f"it is a link to {place}, outside of the model's folder"],
+            remedy="If that is meant, copy the file there.",
+        )
+    return read_text(path)
 
 
 def _named(value: object, path: Path) -> dict[str, str]:
