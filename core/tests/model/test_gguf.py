@@ -53,7 +53,8 @@ def config_of(model_type: str) -> dict[str, Any]:
                                    "original_max_position_embeddings": 32}},
         "qwen3": {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
         "phi3": {"partial_rotary_factor": 0.5, "original_max_position_embeddings": 64,
-                 "rope_scaling": {"rope_type": "longrope", "long_factor": [2.0, 3.0, 4.0, 5.0],
+                 "rope_scaling": {"rope_type": "longrope", "attention_factor": 1.25,
+                                  "long_factor": [2.0, 3.0, 4.0, 5.0],
                                   "short_factor": [1.0, 1.0, 1.0, 1.5]}},
     }  # fmt: skip
     return config | more.get(model_type, {})
