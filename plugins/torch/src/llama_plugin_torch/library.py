@@ -48,6 +48,8 @@ class TransformersProvider:
 
     def accepts(self, path: Path, config: Mapping[str, Any]) -> str | None:
         """None where the library runs such a model, otherwise why not."""
+        if path.is_file():
+            return f"{path.name} is one file, and the library opens folders"
         found = loader(config)
         return None if found in LOADERS else found
 
