@@ -15,6 +15,7 @@ from llama_core.model.encodings import (
     Encoding,
     EncodingError,
     Grouped,
+    Table,
     known_encodings,
     parse_encoding,
 )
@@ -255,3 +256,35 @@ def test_wrong_parts_are_faults_and_never_crash(name: str) -> None:
         assert encoding.faults(other, x.shape)
     assert encoding.faults(parts, (2**40, 2**40))
     assert encoding.faults(parts, ())
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_what_kernels_are_given_is_what_is_decoded(name: str) -> None:
+    """Codes and scales in rows, for every encoding that has them; plain numbers have none."""
+    encoding = parse_encoding(name)
+    x = normal(32, 512)
+    parts = encoding.encode(x)
+    view = encoding.view(parts, x.shape)
+    if view is None:
+        assert name.startswith(("f", "bf16"))  # floats: nothing to look up, nothing to add
+        assert not name.startswith("fp4")
+        return
+    assert view.codes.shape == x.shape
+    assert view.codes.dtype == np.uint8
+    assert np.array_equal(view.decode(), encoding.decode(parts, x.shape))
+
+
+def test_blocks_that_run_over_the_ends_of_rows_have_no_view() -> None:
+    encoding = parse_encoding("bnb:nf4:b64")
+    x = normal(8, 24)
+    assert encoding.view(encoding.encode(x), x.shape) is None
+    assert encoding.view(encoding.encode(normal(128)), (128,)) is None
+
+
+def test_a_ternary_code_of_three_is_read_as_two_everywhere() -> None:
+    encoding = parse_encoding("ternary:row")
+    parts = {"codes": np.full((2, 2), 255, np.uint8), "scales": np.ones((2, 1), np.float16)}
+    view = encoding.view(parts, (2, 8))
+    assert isinstance(view, Table)
+    assert set(view.codes.reshape(-1).tolist()) == {2}
+    assert np.array_equal(view.decode(), encoding.decode(parts, (2, 8)))

@@ -18,7 +18,8 @@ DICE = np.random.default_rng(0)
 ENCODINGS = ("f32", "f16", "bf16", "q8:g32", "q8:g64:min", "q8:row", "q4:g32", "q4:g32:min",
              "q4:g64", "q4:g128:min", "q4:g16/32:min", "q4:g32:zero", "q4:g32:f32", "q3:g32",
              "q2:g32:min", "q1:g32", "q6:g32", "q4:g32:order", "nf4:g32", "nf4:row", "mxfp4",
-             "ternary:g64", "gguf:q4_0", "gguf:q8_0")  # fmt: skip
+             "ternary:g64", "gguf:q4_0", "gguf:q8_0", "bnb:nf4:b64",
+             "bnb:fp4:b64:nested256")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["portable", "avx2", "avx512", "neon"])

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llama_core.errors import LlamaError, did_you_mean, sentence
-from llama_core.model.encodings import Encoding, Plain, parse_encoding
+from llama_core.model.encodings import Affine, Encoding, Plain, Table, parse_encoding
 from llama_core.model.encodings.base import Array, EncodingError, FloatArray, Parts, Shape
 
 
@@ -54,6 +54,10 @@ class Tensor:
     def num_bytes(self) -> int:
         """What it takes in memory or in the file, scales and all."""
         return sum(part.nbytes for part in self.parts.values())
+
+    def view(self) -> Affine | Table | None:
+        """Codes with their scales, where the encoding has them in rows; for kernels."""
+        return self.encoding.view(self.parts, self.shape)
 
     def granularity(self, axis: int) -> int:
         """Where it may be cut along an axis: at multiples of this."""

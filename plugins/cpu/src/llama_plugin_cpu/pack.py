@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.model.encodings import bits
-from llama_core.model.encodings.affine import Affine
-from llama_core.model.encodings.codebook import TABLES, Codebook
+from llama_core.model.encodings import Affine, Table
 from llama_core.model.weights import Tensor
 
 DENSE = {"f32": ("LLAMA_W_F32", np.float32), "f16": ("LLAMA_W_F16", np.float16),
@@ -41,12 +39,11 @@ def source(tensor: Tensor, *, ordered: bool = True) -> Source:
         kind, dtype = DENSE[name]
         data = np.ascontiguousarray(tensor.parts["data"].reshape(rows, cols), dtype)
         return Source({"kind": kind, **size}, {"data": data})
-    unpack = getattr(tensor.encoding, "unpack", None)
-    view = unpack(tensor.parts, tensor.shape) if unpack is not None else None
+    view = tensor.view()
     if isinstance(view, Affine) and fits(view, cols) and (view.order is None or ordered):
         return _affine(view, size)
-    if isinstance(tensor.encoding, Codebook) and (tensor.encoding.group or cols) % 8 == 0:
-        return _table(tensor, tensor.encoding, size)
+    if isinstance(view, Table) and view.group % 8 == 0:
+        return _table(view, size)
     data = np.ascontiguousarray(tensor.decode(), np.float32)
     widened = None if name in ("f64", "f8e4m3", "f8e5m2") else name
     return Source({"kind": "LLAMA_W_F32", **size}, {"data": data}, widened=widened)
@@ -76,27 +73,16 @@ def _affine(view: Affine, size: dict[str, int]) -> Source:
     return Source(fields, arrays, order)
 
 
-def _table(tensor: Tensor, encoding: Codebook, size: dict[str, int]) -> Source:
+def _table(view: Table, size: dict[str, int]) -> Source:
     """scale * table[code], the table filled up to 16 numbers."""
-    rows, cols = tensor.shape
-    stored = tensor.parts["scales"].reshape(rows, -1)
-    powers = stored.dtype == np.uint8  # of two, with a bias of 127; 255 is NaN
-    exact = np.where(stored == 255, np.nan, np.exp2(stored.astype(np.float64) - 127))
     table = np.zeros(16, np.float32)
-    table[: len(TABLES[encoding.table])] = TABLES[encoding.table]
+    table[: len(view.table)] = view.table
     arrays = {
-        "data": bits.unpack(tensor.parts["codes"].reshape(rows, -1), encoding.bits, cols),
-        "scales": np.ascontiguousarray(exact if powers else stored, np.float32),
+        "data": np.ascontiguousarray(view.codes, np.uint8),
+        "scales": np.ascontiguousarray(view.scales, np.float32),
         "table": table,
     }
-    arrays["data"] = np.ascontiguousarray(arrays["data"], np.uint8)
-    fields = {
-        "kind": "LLAMA_W_TABLE",
-        **size,
-        "bits": 4,
-        "group": encoding.group or cols,
-        "zero": 0,
-    }
+    fields = {"kind": "LLAMA_W_TABLE", **size, "bits": 4, "group": view.group, "zero": 0}
     return Source(fields, arrays)
 
 

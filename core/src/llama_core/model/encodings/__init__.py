@@ -8,7 +8,7 @@ from llama_core.model.encodings.base import (
     parse_encoding,
 )
 from llama_core.model.encodings.bitsandbytes import Bnb4, BnbInt8
-from llama_core.model.encodings.codebook import Codebook
+from llama_core.model.encodings.codebook import Codebook, Table
 from llama_core.model.encodings.compressed import Compressed
 from llama_core.model.encodings.gguf import Gguf
 from llama_core.model.encodings.gptq import Awq, Gptq
@@ -35,6 +35,7 @@ __all__ = [
     "Plain",
     "ScaledFloat",
     "ScaledInt",
+    "Table",
     "known_encodings",
     "parse_encoding",
 ]

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.errors import LlamaError, did_you_mean, sentence
+
+if TYPE_CHECKING:
+    from llama_core.model.encodings.affine import Affine
+    from llama_core.model.encodings.codebook import Table
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
@@ -45,6 +49,13 @@ class Encoding(ABC):
     @abstractmethod
     def decode(self, parts: Parts, shape: Shape) -> FloatArray:
         """The numbers, in float32."""
+
+    def view(self, parts: Parts, shape: Shape) -> Affine | Table | None:
+        """The numbers as codes and scales that a kernel can compute on, whatever their layout.
+
+        None where there are no such codes, or none that stay within a row: then `decode` them.
+        """
+        return None
 
     @abstractmethod
     def granularity(self, shape: Shape, axis: int) -> int:

@@ -24,7 +24,7 @@ from llama_core.model.encodings.base import (
     register_parser,
     rows_and_columns,
 )
-from llama_core.model.encodings.codebook import TABLES
+from llama_core.model.encodings.codebook import TABLES, Table
 from llama_core.model.encodings.grouped import AffineLayout
 from llama_core.model.encodings.plain import as_float32
 
@@ -128,6 +128,14 @@ class Bnb4(Encoding):
             x = as_float32(parts["quant_map"])[codes]
             x *= np.repeat(self._absmax(parts), self.block)[:count]
         return x.reshape(shape)
+
+    def view(self, parts: Parts, shape: Shape) -> Table | None:
+        if len(shape) != 2 or shape[1] % self.block or not shape[1]:
+            return None  # blocks that run on over the ends of rows
+        packed = np.ascontiguousarray(parts["weight"]).reshape(-1).view(np.uint8)
+        codes = np.stack([packed >> 4, packed & 15], axis=-1).reshape(shape)
+        scales = self._absmax(parts).reshape(shape[0], -1)
+        return Table(as_float32(parts["quant_map"]), self.block, codes, scales)
 
     def granularity(self, shape: Shape, axis: int) -> int:
         if axis % len(shape):

@@ -3,8 +3,8 @@
     x[n, k] = table[code[n, k]] * scale[n, k // group]
 
 Codes lie as a bit stream per row, lowest bits first, beside the scales: float16, or for `mxfp4`
-powers of two in eight bits. Not affine, so it offers no affine view (`ternary` is a table too: its
-three values need no zero point).
+powers of two in eight bits. What kernels are given is a `Table` (`ternary` is one too: its three
+values need no zero point).
 """
 
 from __future__ import annotations
@@ -44,6 +44,26 @@ TABLES: dict[str, FloatArray] = {
     "mxfp4": np.array([*_E2M1, *(-v for v in _E2M1)], np.float32),
     "ternary": np.array([-1, 0, 1], np.float32),
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """N rows of K codes in groups of `group` columns: x[n, k] = table[code] * scale, G groups."""
+
+    table: FloatArray  # up to 16 numbers
+    group: int
+    codes: Array  # uint8 [N, K], each within the table
+    scales: FloatArray  # [N, G]
+
+    def decode(self) -> FloatArray:
+        """The numbers [N, K]."""
+        x_NK = self.table[self.codes]
+        wide = self.scales
+        if wide.shape[1] > 1:
+            wide = np.repeat(wide, self.group, axis=1)[:, : x_NK.shape[1]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            x_NK *= wide
+        return x_NK
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +130,17 @@ class Codebook(Encoding):
             return scale_NG
         return np.repeat(scale_NG, self.group or columns, axis=1)[:, :columns]
 
-    def decode(self, parts: Parts, shape: Shape) -> FloatArray:
+    def view(self, parts: Parts, shape: Shape) -> Table:
         rows, columns = rows_and_columns(shape)
         packed, scales = (parts[p].reshape(rows, parts[p].shape[-1]) for p in ("codes", "scales"))
         codes = bitstream.unpack(packed, self.bits, columns)
         if self.table == "ternary":
             codes = np.minimum(codes, np.uint8(2))
-        x_NK = TABLES[self.table][codes]
-        with np.errstate(invalid="ignore", over="ignore"):
-            x_NK *= self._wide(self._numbers(scales), columns)
-        return x_NK.reshape(shape)
+        group = self.group or max(columns, 1)
+        return Table(TABLES[self.table], group, codes, self._numbers(scales))
+
+    def decode(self, parts: Parts, shape: Shape) -> FloatArray:
+        return self.view(parts, shape).decode().reshape(shape)
 
     def granularity(self, shape: Shape, axis: int) -> int:
         if axis % len(shape) != len(shape) - 1:

@@ -51,6 +51,9 @@ class AffineLayout(Encoding):
     def scheme(self) -> Scheme:
         """What the reference rounding has to produce."""
 
+    def view(self, parts: Parts, shape: Shape) -> Affine:
+        return self.unpack(parts, shape)
+
     def encode(self, x: Array) -> dict[str, Array]:
         x_NK = np.ascontiguousarray(x, np.float32).reshape(rows_and_columns(x.shape))
         return self.pack(rounded(x_NK, self.scheme()), x.shape)
