@@ -60,7 +60,7 @@ def _status_names() -> dict[int, str]:
 def tiers() -> tuple[str, ...]:
     """All tiers compiled in, best first."""
     ffi, lib = library()
-    found = []
+    found: list[str] = []
     while (name := lib.llama_tier_name(len(found))) != ffi.NULL:
         found.append(ffi.string(name).decode())
     return tuple(found)

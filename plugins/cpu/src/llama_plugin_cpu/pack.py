@@ -64,7 +64,10 @@ def _affine(view: Affine, size: dict[str, int]) -> Source:
         minimums, zero = (shift if minimums is None else minimums + shift), 0
     elif view.middle != zero and minimums is None:  # one bit: half a code
         minimums, zero = scales * np.float32(-view.middle), 0
-    arrays = {"data": np.ascontiguousarray(view.codes, np.uint8), "scales": scales}
+    arrays: dict[str, NDArray[Any]] = {
+        "data": np.ascontiguousarray(view.codes, np.uint8),
+        "scales": scales,
+    }
     if minimums is not None:
         arrays["minimums"] = np.ascontiguousarray(minimums, np.float32)
     order = None if view.order is None else np.ascontiguousarray(view.order, np.int32)
@@ -77,7 +80,7 @@ def _table(view: Table, size: dict[str, int]) -> Source:
     """scale * table[code], the table filled up to 16 numbers."""
     table = np.zeros(16, np.float32)
     table[: len(view.table)] = view.table
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "data": np.ascontiguousarray(view.codes, np.uint8),
         "scales": np.ascontiguousarray(view.scales, np.float32),
         "table": table,
