@@ -240,6 +240,11 @@ typedef struct llama_results {
 } llama_results;
 
 int32_t llama_program_step(llama_program *p, const llama_batch *batch, const llama_results *out);
+/* Hold a clock to the instructions of every step from now on: `times` has room for two numbers of
+ * each of the `count` instructions, nanoseconds since the step began and nanoseconds taken. The
+ * first is -1 where an instruction had no rows, -2 where it ran together with the one before it.
+ * NULL puts the clock away. */
+int32_t llama_program_clock(llama_program *p, int64_t *times, int32_t count);
 /* Copy blocks: `count` triples of group, from, to. */
 int32_t llama_program_copy(llama_program *p, const int32_t *triples, int32_t count);
 /* What went wrong in the program's last failed call. */

@@ -103,6 +103,7 @@ struct llama_program {
     /* The step under way. */
     const llama_batch *batch;
     int32_t num_gathered;
+    int64_t *times; /* [num_instructions][2] of the clock, or NULL */
 };
 
 /* A status, with what to say of it. */

@@ -1,6 +1,7 @@
 /* One step: the batch is checked, the instructions run in order, and what rows asked for is handed
  * over. Operations on single rows are cheap, so few of them do not wake the pool. */
 #include <string.h>
+#include <time.h>
 
 #include "pool.h"
 #include "program.h"
@@ -85,19 +86,44 @@ static void run_rows(llama_program *p, const llama_op *op, int32_t rows) {
     pool_run(p->pool, row_task, &w, (rows + w.rows_a_task - 1) / w.rows_a_task);
 }
 
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static void run(llama_program *p) {
+    int64_t *times = p->times;
+    const int64_t began = times ? nanoseconds() : 0;
     for (int32_t i = 0; i < p->num_instructions; i++) {
         const instruction *one = p->instructions + i;
         const int gathered = p->values[one->op.output].gathered;
         const int32_t rows = gathered ? p->num_gathered : p->batch->num_tokens;
+        if (times) times[2 * i] = one->span ? -1 : -2;
         if (!rows || !one->span) continue;
+        const int64_t start = times ? nanoseconds() : 0;
         switch (one->op.kind) {
         case LLAMA_LINEAR: run_linears(p, one, rows); break;
         case LLAMA_ATTENTION: run_attention(p, &one->op); break;
         case LLAMA_MOE: run_moe(p, one); break;
         default: run_rows(p, &one->op, rows); break;
         }
+        if (times) {
+            times[2 * i] = start - began;
+            times[2 * i + 1] = nanoseconds() - start;
+        }
     }
+}
+
+int32_t llama_program_clock(llama_program *p, int64_t *times, int32_t count) {
+    if (!p || !p->finished) return LLAMA_ARGUMENT;
+    const int32_t status = program_enter(p);
+    if (status) return status;
+    if (times && count != p->num_instructions)
+        return program_leave(p, program_fail(p, LLAMA_ARGUMENT, "times of %d instructions, and there are %d",
+                                             (int)count, (int)p->num_instructions));
+    p->times = times;
+    return program_leave(p, LLAMA_OK);
 }
 
 static int32_t hand_over(llama_program *p, const llama_batch *b, const llama_results *out) {

@@ -48,6 +48,7 @@ class Lowering:
         self.widened: dict[str, list[str]] = {}  # encoding: weights that were decoded to floats
         self.ropes: list[tuple[Any, ...]] = []  # theta, rotary_dim, scaling of each table
         self.adapters: dict[str, tuple[list[int], list[int]]] = {}  # node: weight ids of a and b
+        self.added: list[Node] = []  # the node of each instruction
         self._values: dict[str, int] = {}
         self._packed: dict[tuple[str, bool], tuple[int, Any]] = {}
         self._place = {
@@ -100,6 +101,7 @@ class Lowering:
                 kept.append(value)
             setattr(op, name, value)
         self._check(self.lib.llama_program_add(self.handle, op), node)
+        self.added.append(node)
 
     def _check(self, status: int, node: Node | None = None) -> None:
         if status:

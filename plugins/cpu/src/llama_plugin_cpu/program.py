@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from llama_core.contracts.program import KVGroup, KVLayout
 from llama_core.contracts.step import Batch, DeviceSampling, Output, Plan, Want
+from llama_core.contracts.timing import Timing
 from llama_core.model import batch as batches
 from llama_core.model import programs, rope
 from llama_core.model.graph import Graph, GraphError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
+TOGETHER = -2  # in place of a time: it ran with the instruction before it
 _tier_lock = threading.Lock()
 
 
@@ -53,6 +55,7 @@ class CpuProgram:
         self._lock = threading.Lock()
         self._sampled_T: NDArray[np.int32] = np.zeros(0, np.int32)
         self._reached = 0  # positions that have their angles
+        self._clock: NDArray[np.int64] | None = None  # began and took, of each instruction
         self._pool = native.pool(backend.threads)
         self._handle = self._new(backend.tier)
         self._lowering = Lowering(self._handle, graph, weights)
@@ -232,6 +235,33 @@ class CpuProgram:
         return chains
 
     # ---- the rest of the contract ----------------------------------------------------------------
+
+    def keep_times(self, on: bool) -> None:
+        """Hold a clock to every instruction from the next step on, or put it away."""
+        with self._lock:
+            if self._handle is None and not on:
+                return
+            self._open()
+            clock = np.full((len(self._lowering.added), 2), -1, np.int64) if on else None
+            room = self._ffi.NULL if clock is None else self._ffi.from_buffer("int64_t[]", clock)
+            count = 0 if clock is None else len(clock)
+            self._check(self._lib.llama_program_clock(self._handle, room, count))
+            self._clock = clock  # only now, since the library wrote into the one before
+
+    def times(self) -> Sequence[Timing]:
+        """Linears that read the same rows run as one, and are told as one."""
+        with self._lock:
+            numbers = [] if self._clock is None else self._clock.tolist()
+        found: list[Timing] = []
+        ran = False  # what the instructions that run together belong to
+        for node, (began_ns, ns) in zip(self._lowering.added, numbers, strict=bool(numbers)):
+            if began_ns != TOGETHER:
+                ran = began_ns >= 0
+                if ran:
+                    found.append(Timing(node.name, node.op, began_ns, ns))
+            elif ran:
+                found[-1] = replace(found[-1], name=f"{found[-1].name} + {node.name}")
+        return found
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         with self._lock:
