@@ -10,6 +10,7 @@ import http.client
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -427,3 +428,30 @@ def test_web_handler_runs_by_itself(folder: Path) -> None:
     finally:
         server.terminate()
         assert server.wait(WATCHDOG_SECONDS) in (0, -15)
+
+
+# ------------------------------------------------------------------------------- the manual
+
+
+def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    return [one for one in re.findall(r"```(\w+)\n(.*?)```", text, re.S) if one[0] in languages]
+
+
+def test_the_tutorial_prints_what_it_shows() -> None:
+    code = shown = ""
+    for language, text in blocks("tutorial/first-program.md", "python", "text"):
+        code += text if language == "python" else ""
+        shown += text if language == "text" else ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == shown, done.stderr
+
+
+def test_the_how_to_runs() -> None:
+    code = f"MODEL = {str(ROOT / 'tests' / 'fixtures' / 'tiny')!r}\n"
+    code += "\n".join(text for _, text in blocks("how-to/embed.md", "python"))
+    code += "\nassert halve([4.0], None) == [2.0]"
+    code = code.replace("logits_NV / 2", "[x / 2 for x in logits_NV]")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" Tuesday, then") == 3

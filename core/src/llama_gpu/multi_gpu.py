@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llama_core.choice import choose_backend
+from llama_core.contracts.backend import Device
+from llama_core.contracts.step import Plan
+from llama_core.engine.ranks import Parallel
+from llama_core.engine.request import Limits
 from llama_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from llama_core.contracts.backend import Device
-    from llama_core.contracts.step import Plan
-    from llama_core.engine.request import Limits
-    from llama_core.plugins import Plugins
-    from llama_gpu.llama import LlamaGPU
+from llama_core.plugins import Plugins
+from llama_gpu.llama import LlamaGPU
+from llama_gpu.missing import require
 
 MOST_GPUS = 64
 KIND = "parallelism"
@@ -62,17 +63,12 @@ class MultiGPUManager:
     """Loads models as a `GPUConfig` says. A strategy that nobody provides is said at once."""
 
     def __init__(self, config: GPUConfig, *, plugins: Plugins | None = None) -> None:
-        from llama_core.plugins import Plugins
-        from llama_gpu.missing import require
-
         self.config = config
         self.plugins = Plugins.load() if plugins is None else plugins
         require(self.plugins, KIND, config.capability)
 
     def devices(self, backend: str | None = None) -> tuple[Device, ...]:
         """The device of each rank, in the order of `gpu_ids`."""
-        from llama_core.choice import choose_backend
-
         choice = choose_backend(self.plugins, backend)
         gpus = [one for one in choice.devices if one.kind != "cpu"]
         ids = self.config.gpu_ids
@@ -102,9 +98,6 @@ class MultiGPUManager:
         limits: Limits | None = None,
     ) -> LlamaGPU:
         """The model, split over the GPUs; it answers as any `LlamaGPU` does."""
-        from llama_core.engine.ranks import Parallel
-        from llama_gpu.llama import LlamaGPU
-
         ids = tuple(one.id for one in self.devices(backend))
         return LlamaGPU(
             model,

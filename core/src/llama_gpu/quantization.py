@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llama_core.contracts.architecture import SPEC as ARCHITECTURE
+from llama_core.contracts.format import SPEC as FORMAT
+from llama_core.contracts.format import ModelFiles
+from llama_core.contracts.quantizer import Quantizer
+from llama_core.contracts.rewrite import Phase
+from llama_core.contracts.step import Plan
+from llama_core.engine.load import build_model, find_model
+from llama_core.engine.request import Limits
 from llama_core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from llama_core.contracts.format import ModelFiles
-    from llama_core.contracts.quantizer import Quantizer
-    from llama_core.contracts.rewrite import Phase
-    from llama_core.contracts.step import Plan
-    from llama_core.engine.request import Limits
-    from llama_core.model.graph import Graph
-    from llama_core.model.weights import Weights
-    from llama_core.plugins import Plugins
-    from llama_gpu.llama import LlamaGPU
+from llama_core.model.architectures import model_type
+from llama_core.model.graph import Graph
+from llama_core.model.tokenizer import open_tokenizer
+from llama_core.model.weights import RenamedWeights, Weights
+from llama_core.plugins import Plugins
+from llama_gpu.llama import LlamaGPU
+from llama_gpu.missing import require
 
 KIND = "quantizer"
 ACT = "q8:32"  # activations in blocks of 32 numbers of 8 bits, the block of the common formats
@@ -53,9 +57,6 @@ class QuantizationManager:
     """Loads and saves models as a `QuantizationConfig` says. What is missing is said at once."""
 
     def __init__(self, config: QuantizationConfig, *, plugins: Plugins | None = None) -> None:
-        from llama_core.plugins import Plugins
-        from llama_gpu.missing import require
-
         self.config = config
         self.plugins = Plugins.load() if plugins is None else plugins
         name = config.quantization_type
@@ -78,8 +79,6 @@ class QuantizationManager:
         limits: Limits | None = None,
     ) -> LlamaGPU:
         """The model quantized in memory; it answers as any `LlamaGPU` does."""
-        from llama_gpu.llama import LlamaGPU
-
         act = [("act", {"act": ACT})] if self.config.dynamic else []
         return LlamaGPU(
             model,
@@ -97,12 +96,6 @@ class QuantizationManager:
 
         `dynamic` is no matter of files: it is chosen again by whoever loads them.
         """
-        from llama_core.contracts.architecture import SPEC as ARCHITECTURE
-        from llama_core.contracts.format import SPEC as FORMAT
-        from llama_core.engine.load import build_model, find_model
-        from llama_core.model.architectures import model_type
-        from llama_core.model.weights import RenamedWeights
-
         files = find_model(self.plugins, model)
         graph, weights = build_model(self.plugins, files)
         _, smaller = self._rewrite(model, files)(graph, weights)
@@ -114,9 +107,6 @@ class QuantizationManager:
         return path
 
     def _rewrite(self, model: str | Path, files: ModelFiles | None = None) -> _Quantize:
-        from llama_core.engine.load import find_model
-        from llama_core.model.tokenizer import open_tokenizer
-
         texts = self.config.calibration if self.quantizer.needs_calibration else ()
         samples: list[list[int]] = []
         if texts:
