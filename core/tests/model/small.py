@@ -36,7 +36,10 @@ SIZES: dict[str, Any] = {
 
 
 def model(architecture: str, seed: int = 0, **changes: Any) -> tuple[Graph, Weights]:
-    graph = create(architecture).build({**SIZES, "model_type": architecture, **changes})
+    sizes = dict(SIZES)
+    if architecture == "qwen3_moe":
+        del sizes["num_local_experts"]  # where it is another name of num_experts
+    graph = create(architecture).build({**sizes, "model_type": architecture, **changes})
     return graph, random_weights(graph, seed)
 
 

@@ -220,3 +220,16 @@ def test_nulls_within_the_words_on_rope_say_nothing(architecture: str) -> None:
     scaled = {"type": "linear", "factor": 2.0}
     odd = {**scaled, "rope_type": None, "original_max_position_embeddings": None}
     assert model(architecture, rope_scaling=odd)[0] == model(architecture, rope_scaling=scaled)[0]
+
+
+def test_qwen3_moe_reads_both_names_of_its_experts() -> None:
+    given = {"num_experts_per_tok": 2, "moe_intermediate_size": 34}
+    older, newer = (
+        model("qwen3_moe", **given, **named)[0]
+        for named in (
+            {"num_experts": 6},
+            {"num_experts": None, "num_local_experts": 6},
+        )
+    )
+    assert older == newer
+    assert {node.attrs["num_experts"] for node in newer.of("moe")} == {6}

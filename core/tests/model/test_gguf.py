@@ -26,6 +26,7 @@ from llama_core.model.files.gguf_weights import permuted
 from llama_core.model.weights import DenseWeights, reencoded
 
 FORMAT = GgufFormat()
+ONE_THIRD_MORE = {"attention_factor": 4 / 3}
 LAYERS, HIDDEN, HEADS, KV_HEADS, HEAD, INNER, EXPERTS = 2, 64, 4, 2, 16, 96, 4
 
 
@@ -116,6 +117,36 @@ def test_every_family_is_written_and_read_again(tmp_path: Path, model_type: str)
     again = SafetensorsFormat().open(tmp_path / "folder")
     for name in given.weights:
         assert np.array_equal(again.weights.array(name), found.weights.array(name))
+
+
+def test_newer_words_for_rope_and_experts_are_written(tmp_path: Path) -> None:
+    """Configs of transformers 5: rope by kind of layer, and Mixtral's name for all experts."""
+    ropes = {"full_attention": {"rope_type": "default", "rope_theta": 5e5},
+             "sliding_attention": {"rope_type": "default", "rope_theta": 2e3}}  # fmt: skip
+    given = model(tmp_path, "gemma3_text", rope_parameters=ropes, rope_theta=None,
+                  rope_local_base_freq=None)  # fmt: skip
+    FORMAT.save(given, tmp_path / "gemma.gguf")
+    found = FORMAT.open(tmp_path / "gemma.gguf").config
+    assert (found["rope_theta"], found["rope_local_base_freq"]) == (5e5, 2e3)
+    given = model(tmp_path, "qwen3_moe", num_experts=None, num_local_experts=EXPERTS)
+    FORMAT.save(given, tmp_path / "experts.gguf")
+    assert FORMAT.open(tmp_path / "experts.gguf").config["num_experts"] == EXPERTS
+
+
+def test_yarn_keeps_its_attention_factor(tmp_path: Path) -> None:
+    """Files hold what it is more than by rule; a ramp that is not rounded they cannot hold."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+    plain, own = (model(tmp_path, rope_scaling=yarn | more) for more in ({}, ONE_THIRD_MORE))
+    FORMAT.save(plain, tmp_path / "plain.gguf")
+    FORMAT.save(own, tmp_path / "own.gguf")
+    assert "attention_factor" not in FORMAT.open(tmp_path / "plain.gguf").config["rope_scaling"]
+    kept = FORMAT.open(tmp_path / "own.gguf").config["rope_scaling"]["attention_factor"]
+    assert kept == pytest.approx(ONE_THIRD_MORE["attention_factor"])
+    reader = gguf.GGUFReader(tmp_path / "own.gguf")
+    more = reader.fields["llama.rope.scaling.attn_factor"].parts[-1][0]
+    assert more * (1 + 0.1 * np.log(4)) == pytest.approx(kept)
+    with pytest.raises(LlamaError, match="ramp"):
+        FORMAT.save(model(tmp_path, rope_scaling=yarn | {"truncate": False}), tmp_path / "no.gguf")
 
 
 def test_the_gguf_package_reads_what_we_write(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ class Config(TextConfig):
 
 class Qwen3Moe:
     def build(self, config: Mapping[str, Any]) -> Graph:
+        if config.get("num_experts") is None:  # newer files have the name that Mixtral gave it
+            config = {**config, "num_experts": config.get("num_local_experts")}
         c = read(Config, config, "qwen3_moe")
         b, rope = blocks.Builder(c), c.rope()
         x = b.embed()

@@ -6,7 +6,6 @@ others are decoded to f16, and that is announced. Vectors are f32, as llama.cpp 
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,9 +18,10 @@ import numpy as np
 from llama_core.announce import Announcements
 from llama_core.contracts.format import ModelFiles
 from llama_core.errors import LlamaError
+from llama_core.model.architectures.config import TextConfig, read
 from llama_core.model.encodings import F16, F32, Encoding, Gguf, Grouped, Plain
 from llama_core.model.encodings.base import Array, FloatArray, Shape
-from llama_core.model.files.gguf_config import keys_of, llama3_factors
+from llama_core.model.files.gguf_config import keys_of, llama3_factors, yarn_stretch
 from llama_core.model.files.gguf_header import TYPES, raw
 from llama_core.model.files.gguf_names import Family, by_model_type, to_file
 from llama_core.model.files.gguf_weights import (
@@ -197,7 +197,7 @@ def _stack(weights: Weights, names: list[str]) -> _Planned:
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the config says of rope, wherever it says it."""
     parameters = config.get("rope_parameters") or {}
-    parameters = parameters.get("full_attention", parameters)  # layers with a window have their own
+    parameters = parameters.get("full_attention") or parameters  # windowed layers have their own
     given = dict(parameters) | dict(config.get("rope_scaling") or {})
     given["rope_type"] = given.get("rope_type", given.get("type", "default")) or "default"
     given.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
@@ -255,6 +255,13 @@ def _add_metadata(writer: GGUFWriter, files: ModelFiles, family: Family) -> None
         writer.add_string(f"tokenizer.chat_template{suffix}", text)
 
 
+def _stretch(config: Mapping[str, Any], rope: Mapping[str, Any]) -> float:
+    """By what the scaling multiplies cosines and sines."""
+    given = {**config, "rope_parameters": None, "rope_scaling": dict(rope)}
+    scaling = read(TextConfig, given, str(config["model_type"])).rope().scaling
+    return float(scaling.get("attention_factor", 1.0))
+
+
 def _add_rope(
     writer: GGUFWriter, arch: str, rope: Mapping[str, Any], config: Mapping[str, Any]
 ) -> None:
@@ -269,12 +276,11 @@ def _add_rope(
         raise LlamaError(f"GGUF has no rope scaling of type '{kind}'")
     if kind != "llama3" and original:
         writer.add_uint32(f"{arch}.rope.scaling.original_context_length", int(original))
-    if kind in ("longrope", "su"):
-        trained = original or config["max_position_embeddings"]
-        longer = config["max_position_embeddings"] / trained
-        attention = math.sqrt(1 + math.log(longer) / math.log(trained)) if longer > 1 else 1.0
-        attention = float(rope.get("attention_factor") or attention)
-        writer.add_float32(f"{arch}.rope.scaling.attn_factor", attention)
+    if kind == "yarn" and not rope.get("truncate", True):
+        raise LlamaError("GGUF's yarn rounds the ends of its ramp, and this model's does not")
+    if kind in ("longrope", "su", "yarn"):
+        own = yarn_stretch(float(rope["factor"])) if kind == "yarn" else 1.0  # llama.cpp's part
+        writer.add_float32(f"{arch}.rope.scaling.attn_factor", _stretch(config, rope) / own)
     windowed = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
     base = config.get("rope_local_base_freq") or windowed.get("rope_theta")
     if base is not None and arch == "gemma3":
