@@ -5,7 +5,8 @@ ours: logits of a prompt and of greedy steps after it may differ by 1e-4 at most
 tokens are equal wherever the two best are ten bounds apart. Then each quirk is taken out of our
 model, one at a time, and that must show a hundredfold. Backends are held to the reference as well,
 over architectures, encodings and 8-bit activations, and to what they declare of batch invariance.
-GGUF files of a trained model are compared with llama.cpp's own logits.
+GGUF files, of a trained model in every type and of random models of every architecture, are
+compared with llama.cpp's own logits.
 
     python benchmarks/parity.py --json
     python benchmarks/parity.py --backend cpu --part encodings invariance
@@ -43,6 +44,7 @@ def main() -> int:
         return elsewhere(arguments.json)
     sys.path[:0] = map(str, SOURCES)  # what is measured is this tree, whatever is installed
     import torch
+    from parity_files import binding_version
 
     torch.set_num_threads(1)
     rows = []
@@ -50,7 +52,9 @@ def main() -> int:
         rows.append(row)
         print(f"{row.metric}: {row.value} {row.holds}", file=sys.stderr, flush=True)
     known = versions("numpy", "torch", "transformers", "gguf")
-    publish("parity", rows, as_json=arguments.json, versions=known | peers(rows))
+    if "files" in arguments.part:
+        known["llama-cpp-python"] = binding_version()
+    publish("parity", rows, as_json=arguments.json, versions=known)
     return 0 if all(row.holds is not False for row in rows) else 1
 
 
@@ -58,6 +62,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[Row]:
     """All rows, as they come; a backend that cannot be had has a row that says so."""
     import parity_backends
     import parity_encodings
+    import parity_exchange
     import parity_files
     import parity_invariance
     import parity_models
@@ -83,13 +88,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from parity_invariance.rows(name)
     if "files" in arguments.part:
         yield from parity_files.rows(here)
-
-
-def peers(rows: list[Row]) -> dict[str, str | None]:
-    """The version of llama.cpp's binding, which lies in another environment."""
-    import parity_files
-
-    return {"llama-cpp-python": parity_files.binding_version()}
+        yield from parity_exchange.rows(here)
 
 
 def elsewhere(as_json: bool) -> int:

@@ -69,7 +69,9 @@ def rows(backends: Sequence[str]) -> Iterator[Row]:
         paths = written(folder)
         for name in backends:
             yield from same_model(name, paths["F16.core"])
-        said = llama_cpp_says(folder, paths)
+        made = {folder / f"{kind}.gguf": (paths["F32.core"], kind) for kind in QUANTIZED}
+        every, tokens = [*paths.values(), *made], unseen(opened(TINY))
+        said = llama_cpp_says(folder, made, every, tokens, TEXTS)
         if isinstance(said, str):
             yield Row(
                 "parity.gguf", None, "logit", note=f"not measured: llama.cpp's binding: {said}"
@@ -154,18 +156,22 @@ def by_the_package(files: ModelFiles, path: Path) -> None:
     made.close()
 
 
-def llama_cpp_says(folder: Path, paths: Mapping[str, Path]) -> dict[str, Any] | str:
-    """Its answers by file, quantized files included, or why there are none."""
+def llama_cpp_says(
+    folder: Path,
+    quantize: Mapping[Path, tuple[Path, str]],
+    run: Sequence[Path],
+    tokens: Sequence[int],
+    texts: Sequence[str] = (),
+) -> dict[str, Any] | str:
+    """Its answers by file's stem, or why there are none. Files to quantize are made first."""
     python = binding()
     if isinstance(python, str):
         return python
-    made = {kind: folder / f"{kind}.gguf" for kind in QUANTIZED}
-    source = str(paths["F32.core"])
     job = {
-        "quantize": [[source, str(path), kind] for kind, path in made.items()],
-        "run": [str(path) for path in (*paths.values(), *made.values())],
-        "tokens": unseen(opened(TINY)),
-        "texts": TEXTS,
+        "quantize": [[str(source), str(path), kind] for path, (source, kind) in quantize.items()],
+        "run": [str(path) for path in run],
+        "tokens": list(tokens),
+        "texts": list(texts),
         "steps": STEPS,
     }
     (folder / "job.json").write_text(json.dumps(job))
@@ -176,7 +182,7 @@ def llama_cpp_says(folder: Path, paths: Mapping[str, Path]) -> dict[str, Any] | 
     )  # fmt: skip
     if ran.returncode:
         return (ran.stderr.strip().splitlines() or ["no message"])[-1]
-    return {label: np.load(folder / f"{label}.npz") for label in (*paths, *made)}
+    return {path.stem: np.load(folder / f"{path.stem}.npz") for path in run}
 
 
 # ---------------------------------------------------------------- rows

@@ -32,10 +32,11 @@ def quantize(source: str, target: str, kind: str) -> None:
 
 def answers(path: str, job: dict[str, Any]) -> dict[str, Any]:
     """Logits of the job's tokens, what its texts are cut into, and greedy tokens after them."""
+    by_file = dict.fromkeys(("yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"), -1.0)
     model = llama_cpp.Llama(
         path, n_ctx=256, n_batch=256, n_threads=1, n_threads_batch=1, logits_all=True,
         type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32, flash_attn=False,
-        verbose=False,
+        verbose=False, **by_file,
     )  # fmt: skip
     model.reset()
     model.eval(job["tokens"])
