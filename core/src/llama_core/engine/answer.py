@@ -57,10 +57,12 @@ class Answer:
         "ends",
         "finish",
         "limit",
+        "most",
         "num_cached",
         "num_pooled",
         "output",
         "plain",
+        "pooled",
         "pooled_D",
         "processors",
         "prompt_logprobs",
@@ -92,6 +94,7 @@ class Answer:
         self.chain = chain
         self.seed = seed  # of the request; each choice derives its own from it
         self.limit = limit  # tokens of prompt and answer at which it ends
+        self.most = limit - len(request.prompt)  # the same, of the answer alone
         self.ends = ends
         self.device = device
         self.decoder = decoder
@@ -109,17 +112,13 @@ class Answer:
         self.pooled_D: NDArray[np.float64] | None = None
         self.num_pooled = 0
         # Nothing but the likeliest token, or the program's own: a batch of them is taken at once.
+        self.pooled = request.pooling is not None
         wanted = (params.logprobs, params.prompt_logprobs, request.pooling)
         self.plain = (chain.greedy or device is not None) and wanted == (None, None, None)
 
     @property
     def wants_every_row(self) -> bool:
         return self.request.pooling == "mean" or self.prompt_logprobs is not None
-
-    @property
-    def num_known(self) -> int:
-        """Tokens of prompt and answer; its stream may run ahead of them."""
-        return len(self.request.prompt) + len(self.output)
 
     def sampling(self) -> DeviceSampling | None:
         if self.device is None:
@@ -129,17 +128,20 @@ class Answer:
 
     def push(self, token: int) -> Sequence[Piece]:
         """Take the next token; gives what may be shown, and sets `finish` where it ends."""
-        self.stream.take(token)
+        if self.stream.num_ahead:
+            self.stream.settle(token)
+        else:
+            self.stream.tokens.append(token)
         self.output.append(token)
         if token in self.ends:
             self.finish, self.stopped_by = "stop", token
             return self.flush()
         if self.decoder is None:
-            if self.num_known >= self.limit:
+            if len(self.output) >= self.most:
                 self.finish = "length"
             return ()
         pieces = self._feed_text(self._text(self.decoder.feed, token))
-        if self.finish is None and self.num_known >= self.limit:
+        if self.finish is None and len(self.output) >= self.most:
             self.finish = "length"
         return [*pieces, *self.flush()] if self.finish else pieces
 

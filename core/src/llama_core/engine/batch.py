@@ -6,7 +6,7 @@ is the schedule's, what is wanted is the answer's. Legend in `contracts/step.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,52 +57,58 @@ def assemble(plan: Schedule, answers: Mapping[int, Answer], num_groups: int) -> 
     want: list[int] = []
     wants: list[tuple[int, int, int]] = []
     previous: list[tuple[int, int]] = []  # rows whose token the step before is sampling
-    adapters: list[int] = []
-    sampling: list[DeviceSampling | None] = []
+    asked: list[Answer] = []
     counts = [0, 0, 0, 0]
-    adapted = sampled = False
+    adapted = False
     for sequence in plan.sequences:
         answer = answers[sequence.id]
+        asked.append(answer)
         known = sequence.tokens
         first, rows = sequence.num_computed, sequence.num_scheduled
-        if rows == 1:
+        if rows == 1 and first + 1 == len(known) and not answer.pooled:
+            kind, count, end = _choosing(answer), 1, first + 1
             tokens.append(known[first])
             positions.append(first)
-        else:
-            tokens += known[first : first + rows]
-            tokens += sequence.drafts
-            positions += range(first, first + rows)
-        if tokens[-1] == UNKNOWN:
-            previous.append((len(tokens) - 1, sequence.sampled_at))
-        starts.append(len(tokens))
-        if rows == 1 and first + 1 == len(known) and answer.request.pooling is None:
-            kind, count = _choosing(answer), 1
             want.append(kind)
         else:
             kind, count = _wanted(answer, first, rows)
+            end = first + rows - len(sequence.drafts)
+            tokens += known[first : first + rows]
+            tokens += sequence.drafts
+            positions += range(first, first + rows)
             want += [NOTHING] * (rows - count)
             want += [kind] * count
-        wants.append((kind, count, first + rows - len(sequence.drafts)))
+        if tokens[-1] == UNKNOWN:
+            previous.append((len(tokens) - 1, sequence.sampled_at))
+        starts.append(len(tokens))
+        wants.append((kind, count, end))
         counts[kind] += count
-        adapters.append(answer.request.adapter)
-        adapted = adapted or answer.request.adapter >= 0
         if kind == TOKEN:
-            sampled = True
             sequence.sampled_at = len(tokens) - 1
-            sampling.append(answer.sampling())
-        else:
-            sampling.append(None)
+        if answer.request.adapter >= 0:
+            adapted = True
     batch = Batch(
         np.array(tokens, np.int32),
         np.array(positions, np.int32),
         np.array(starts, np.int32),
         tuple(tuple([s.tables[g] for s in plan.sequences]) for g in range(num_groups)),
         np.array(want, np.uint8),
-        adapters_S=np.array(adapters, np.int32) if adapted else None,
+        adapters_S=np.array([a.request.adapter for a in asked], np.int32) if adapted else None,
         previous_T=_previous(previous, len(tokens)) if previous else None,
-        sampling_S=tuple(sampling) if sampled else None,
+        sampling_S=_sampling(asked, wants) if counts[TOKEN] else None,
     )
     return batch, Rows(wants, counts[LOGITS], counts[HIDDEN], counts[TOKEN])
+
+
+def _sampling(
+    asked: Sequence[Answer], wants: Sequence[tuple[int, int, int]]
+) -> tuple[DeviceSampling | None, ...]:
+    return tuple(
+        [
+            a.sampling() if kind == TOKEN else None
+            for a, (kind, _, _) in zip(asked, wants, strict=True)
+        ]
+    )
 
 
 def _previous(rows: list[tuple[int, int]], count: int) -> NDArray[np.int32]:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Self
 
 from llama_core.contracts.postprocessor import Piece
@@ -79,33 +80,29 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.loop = loop
         self.abandoned = False  # nobody reads any more; it waits for its request to end
-        self._updates: deque[Update] = deque()
-        self._ready: asyncio.Event | threading.Event
-        self._ready = threading.Event() if loop is None else asyncio.Event()
+        self._updates: SimpleQueue[Update] = SimpleQueue()
+        self._ready = None if loop is None else asyncio.Event()
 
-    def put(self, updates: Iterable[Update]) -> None:
+    def put(self, update: Update) -> None:
         """From the loop's own thread, where there is a loop."""
-        self._updates.extend(updates)
-        self._ready.set()
+        self._updates.put(update)
+        if self._ready is not None:
+            self._ready.set()
 
     def __iter__(self) -> Iterator[Update]:
-        assert isinstance(self._ready, threading.Event)
         while True:
-            self._ready.wait()
-            self._ready.clear()
-            while self._updates:
-                update = self._updates.popleft()
-                yield update
-                if update.last:
-                    return
+            update = self._updates.get()
+            yield update
+            if update.last:
+                return
 
     async def __aiter__(self) -> AsyncIterator[Update]:
-        assert isinstance(self._ready, asyncio.Event)
+        assert self._ready is not None, "a thread's mailbox is read by a task"
         while True:
             await self._ready.wait()
             self._ready.clear()
-            while self._updates:
-                update = self._updates.popleft()
+            while not self._updates.empty():
+                update = self._updates.get_nowait()
                 yield update
                 if update.last:
                     return
@@ -261,7 +258,7 @@ class Face(ABC):
                 if box.abandoned:
                     continue
                 if box.loop is None:
-                    box.put((update,))
+                    box.put(update)
                 else:
                     loops.setdefault(box.loop, []).append((box, update))
         for loop, mail in loops.items():
@@ -332,7 +329,7 @@ def refused(request_id: str, error: LlamaError) -> Update:
 
 def _hand_out(mail: list[tuple[Mailbox, Update]]) -> None:
     for box, update in mail:
-        box.put((update,))
+        box.put(update)
 
 
 def _before(first: Request, rest: Iterator[Request]) -> Iterator[Request]:

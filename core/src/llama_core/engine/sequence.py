@@ -97,13 +97,10 @@ class Sequence:
             self.tokens.append(UNKNOWN)
             self.num_ahead += 1
 
-    def take(self, token: int) -> None:
-        """Its next token is known, whether or not a place was kept for it."""
-        if self.num_ahead:
-            self.tokens[-self.num_ahead] = token
-            self.num_ahead -= 1
-        else:
-            self.tokens.append(token)
+    def settle(self, token: int) -> None:
+        """The oldest token that a place was kept for is known."""
+        self.tokens[-self.num_ahead] = token
+        self.num_ahead -= 1
 
     def fork(self, id: int) -> Sequence:  # noqa: A002
         """A sibling with the same tokens; its blocks come from `BlockManager.fork`."""
