@@ -14,6 +14,9 @@ LIGHT   := $(filter-out $(HEAVY),$(MEMBERS))
 NATIVE  := $(wildcard plugins/*/CMakeLists.txt plugins/*/native/*.[ch] plugins/*/native/*/*.[ch])
 SOURCES := $(addsuffix /pyproject.toml,$(MEMBERS)) $(NATIVE)
 DEV     := requirements-dev.txt
+SLOW    := requirements-slow.txt
+# How many times the 2,000 inputs a parser that `make test` has; for a night, 100 and more.
+FUZZ_TIMES ?= 10
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-all lint format bench docs clean
@@ -33,8 +36,8 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: setup  ## Run the slow tests too, and those of the heavy plugins
-	@$(if $(HEAVY),$(PIP) install --quiet -c constraints.txt $(foreach each,$(HEAVY),-e "./$(each)[testing]"))
-	$(BIN)/python -m pytest
+	@$(PIP) install --quiet -c constraints.txt -r $(SLOW) $(foreach each,$(HEAVY),-e "./$(each)[testing]")
+	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest
 
 lint: setup  ## Check style, types and workflows
 	$(BIN)/ruff check .

@@ -18,6 +18,9 @@ from llama_core.errors import LlamaError
 
 from .parsers import PARSERS
 
+# Native code that panics is caught, but the first trace of one would take fifty megabytes.
+os.environ["RUST_BACKTRACE"] = "0"
+
 MEMORY_BYTES = 64 << 20
 SECONDS = 1.0
 WATCHDOG = 10.0  # times the goal: a machine that is busy is not a fault of the parser
