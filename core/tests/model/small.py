@@ -36,10 +36,7 @@ SIZES: dict[str, Any] = {
 
 
 def model(architecture: str, seed: int = 0, **changes: Any) -> tuple[Graph, Weights]:
-    sizes = dict(SIZES)
-    if architecture == "qwen3_moe":
-        del sizes["num_local_experts"]  # where it is another name of num_experts
-    graph = create(architecture).build({**sizes, "model_type": architecture, **changes})
+    graph = create(architecture).build({**SIZES, "model_type": architecture, **changes})
     return graph, random_weights(graph, seed)
 
 
