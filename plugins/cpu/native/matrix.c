@@ -176,8 +176,9 @@ int32_t matrix_pack(llama_pool *pool, const llama_weight_source *source, matrix 
     if (*why) return LLAMA_ARGUMENT;
     *out = (matrix){0};
     lay_out(source, out);
-    const size_t small = (size_t)out->panels * (size_t)out->groups * PANEL * (out->wide ? 4 : 2);
-    out->data = room((size_t)out->panels * out->panel_bytes);
+    const size_t even = (size_t)(out->panels + out->panels % 2); /* a tile may take two at a time */
+    const size_t small = even * (size_t)out->groups * PANEL * (out->wide ? 4 : 2);
+    out->data = room(even * out->panel_bytes);
     if (out->groups) out->scales = room(small);
     if (source->kind >= LLAMA_W_AFFINE && source->minimums) out->minimums = room(small);
     if (!out->data || (out->groups && !out->scales) ||

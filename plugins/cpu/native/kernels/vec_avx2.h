@@ -63,6 +63,7 @@ INLINE vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si2
 INLINE vi vi_set(int32_t x) { __m256i v = _mm256_set1_epi32(x); return (vi){v, v}; }
 INLINE vi vi_add(vi a, vi b) { return (vi){_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)}; }
 INLINE vi vi_sub(vi a, vi b) { return (vi){_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)}; }
+INLINE vi vi_mul(vi a, vi b) { return (vi){_mm256_mullo_epi32(a.lo, b.lo), _mm256_mullo_epi32(a.hi, b.hi)}; }
 INLINE vf vf_from(vi a) { return (vf){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 INLINE void vi_store(int32_t *p, vi v) {
     _mm256_storeu_si256((__m256i *)p, v.lo);
@@ -116,7 +117,13 @@ INLINE vf vf_table(vf table, vi at) {
  * 16 bits. 8-bit ones: maddubs takes one side unsigned, and |w| * ±x of two pairs is at most
  * 2 * 128 * 127 = 32512, which fits as well. */
 #define DOT_BIAS 0
-INLINE vd vd_zero(void) { return (vd){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+#define CODE_PANELS 1
+#define CODE_ROWS 6 /* twelve of sixteen registers add up */
+#define WIDE_CODE_ROWS 4
+INLINE vd vd_first(vb w, vb x) {
+    return (vd){_mm256_maddubs_epi16(w.lo, x.lo), _mm256_maddubs_epi16(w.hi, x.hi)};
+}
+INLINE void vd_keep(vd *v) { __asm__("" : "+x"(v->lo), "+x"(v->hi)); }
 INLINE vd vd_dot4(vd s, vb w, vb x) {
     return (vd){_mm256_add_epi16(s.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
                 _mm256_add_epi16(s.hi, _mm256_maddubs_epi16(w.hi, x.hi))};

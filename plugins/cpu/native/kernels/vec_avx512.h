@@ -40,6 +40,7 @@ INLINE vi vi_zero(void) { return _mm512_setzero_si512(); }
 INLINE vi vi_set(int32_t x) { return _mm512_set1_epi32(x); }
 INLINE vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 INLINE vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+INLINE vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 INLINE vf vf_from(vi a) { return _mm512_cvtepi32_ps(a); }
 INLINE void vi_store(int32_t *p, vi v) { _mm512_storeu_si512(p, v); }
 INLINE void vf_store_s8(int8_t *p, vf v) {
@@ -65,7 +66,11 @@ INLINE vf vf_table(vf table, vi at) { return _mm512_permutexvar_ps(at, table); }
 /* vpdpbusd takes the weight unsigned: signed codes are moved up by 128, and the kernels take
  * DOT_BIAS times the sum of x away again. */
 #define DOT_BIAS 128
-INLINE vd vd_zero(void) { return _mm512_setzero_si512(); }
+#define CODE_PANELS 2
+#define CODE_ROWS 6 /* twelve sums: a product takes 4 to 5 cycles, and two start in each */
+#define WIDE_CODE_ROWS 6
+INLINE vd vd_first(vb w, vb x) { return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x); }
+INLINE void vd_keep(vd *v) { __asm__("" : "+v"(*v)); }
 INLINE vd vd_dot4(vd s, vb w, vb x) { return _mm512_dpbusd_epi32(s, w, x); }
 INLINE vi vd_flush(vi s, vd d) { return _mm512_add_epi32(s, d); }
 INLINE vi vi_dot8(vi s, vb w, vb x) {

@@ -64,6 +64,7 @@ INLINE vf vf_s8(const int8_t *p) {
 INLINE vi vi_set(int32_t x) { vi o; PART o.r[j] = vdupq_n_s32(x); return o; }
 INLINE vi vi_zero(void) { return vi_set(0); }
 INLINE vi vi_add(vi a, vi b) { PART a.r[j] = vaddq_s32(a.r[j], b.r[j]); return a; }
+INLINE vi vi_mul(vi a, vi b) { PART a.r[j] = vmulq_s32(a.r[j], b.r[j]); return a; }
 INLINE vi vi_sub(vi a, vi b) { PART a.r[j] = vsubq_s32(a.r[j], b.r[j]); return a; }
 INLINE vf vf_from(vi a) { vf o; PART o.r[j] = vcvtq_f32_s32(a.r[j]); return o; }
 INLINE void vi_store(int32_t *p, vi v) { PART vst1q_s32(p + 4 * j, v.r[j]); }
@@ -104,10 +105,14 @@ INLINE vf vf_table(vf table, vi at) {
 }
 
 #define DOT_BIAS 0
-INLINE vd vd_zero(void) { return vi_zero(); }
+#define CODE_PANELS 1
+#define CODE_ROWS 4 /* sixteen of 32 registers add up */
+#define WIDE_CODE_ROWS 4
 INLINE vi vi_dot8(vi s, vb w, vb x) {
     PART s.r[j] = vdotq_s32(s.r[j], vreinterpretq_s8_u8(w.r[j]), vreinterpretq_s8_u8(x.r[j]));
     return s;
 }
+INLINE vd vd_first(vb w, vb x) { return vi_dot8(vi_zero(), w, x); }
+INLINE void vd_keep(vd *v) { PART __asm__("" : "+w"(v->r[j])); }
 INLINE vd vd_dot4(vd s, vb w, vb x) { return vi_dot8(s, w, x); } /* codes up to 15 are signed too */
 INLINE vi vd_flush(vi s, vd d) { return vi_add(s, d); }

@@ -57,6 +57,7 @@ INLINE vf vf_s8(const int8_t *p) {
 INLINE vi vi_set(int32_t x) { return x - (vi){0}; }
 INLINE vi vi_zero(void) { return (vi){0}; }
 INLINE vi vi_add(vi a, vi b) { return a + b; }
+INLINE vi vi_mul(vi a, vi b) { return a * b; }
 INLINE vi vi_sub(vi a, vi b) { return a - b; }
 INLINE vf vf_from(vi a) { return __builtin_convertvector(a, vf); }
 INLINE void vi_store(int32_t *p, vi v) { memcpy(p, &v, 64); }
@@ -82,7 +83,9 @@ INLINE vf vf_table(vf table, vi at) {
 }
 
 #define DOT_BIAS 0
-INLINE vd vd_zero(void) { return vi_zero(); }
+#define CODE_PANELS 1
+#define CODE_ROWS 4
+#define WIDE_CODE_ROWS 4
 /* Bytes of even and odd place as 16 bits. A product of two is at most 128 * 127, so two fit. */
 INLINE vh even_(vu a) { return (vh)((vuh)a << 8) >> 8; }
 INLINE vh odd_(vu a) { return (vh)a >> 8; }
@@ -90,5 +93,7 @@ INLINE vi vi_dot8(vi s, vb w, vb x) {
     vu pairs = (vu)(even_(w.at) * even_(x.at) + odd_(w.at) * odd_(x.at));
     return s + ((vi)(pairs << 16) >> 16) + ((vi)pairs >> 16);
 }
+INLINE vd vd_first(vb w, vb x) { return vi_dot8(vi_zero(), w, x); }
+INLINE void vd_keep(vd *v) { (void)v; }
 INLINE vd vd_dot4(vd s, vb w, vb x) { return vi_dot8(s, w, x); }
 INLINE vi vd_flush(vi s, vd d) { return s + d; }
