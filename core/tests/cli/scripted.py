@@ -22,6 +22,7 @@ from llama_core.model.weights import DenseWeights
 
 END = "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+MARKS = ("<think>", "</think>")  # special: no text has them unless a parser asks
 CALL = ('<tool_call>{"name": "look', '_up", "arguments": {"of', '": "sky"}}</tool', "_call>")
 
 # the token that the prompt ends with -> the tokens of the answer; "…" begins it anew, for ever
@@ -112,9 +113,9 @@ def _tokenizer() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([END, *ROLES, *SCRIPTS])
+    tokenizer.add_special_tokens([END, *ROLES, *SCRIPTS, *MARKS])
     words = dict.fromkeys(word for script in SCRIPTS.values() for word in script if word != "…")
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
+    tokenizer.add_tokens([AddedToken(w, normalized=False) for w in words if w not in MARKS])
     return tokenizer
 
 

@@ -17,8 +17,6 @@ import pytest
 from .conftest import Llama
 from .scripted import scripted_model
 
-pty = pytest.importorskip("pty", reason="a system without pseudo-terminals")
-
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PATIENCE_SECONDS = 60
 
@@ -32,6 +30,7 @@ class Terminal:
     """`llama chat` with a terminal around it."""
 
     def __init__(self, llama: Llama, *args: str) -> None:
+        pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "llama_core", "chat", *args, "--backend", "reference"],
@@ -49,6 +48,12 @@ class Terminal:
 
     def send(self, text: str) -> None:
         os.write(self.master, text.encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C. Python notices one that comes just before it waits for a line with the next."""
+        self.send("\x03")
+        if not select.select([self.master], [], [], 5)[0]:
+            self.send("\x03")
 
     def line(self, text: str) -> str:
         """Type a line, and give what comes up to the next prompt."""
@@ -139,17 +144,17 @@ def test_the_second_turn_finds_the_first_in_the_cache(terminal: Terminal) -> Non
 def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None:
     terminal.send("count\n")
     terminal.expect("one two three one two three")
-    terminal.send("\x03")
+    terminal.interrupt()
     assert "stopped]" in terminal.expect("\n> ")
     assert "We spoke before." in terminal.line("hi"), "what was said so far is remembered"
-    terminal.send("\x03")
+    terminal.interrupt()
     terminal.expect("ctrl-C again")
     terminal.expect("> ")
     assert "We spoke before." in terminal.line("hi"), "one alone does not leave"
-    terminal.send("\x03")
+    terminal.interrupt()
     terminal.expect("ctrl-C again")
     terminal.expect("> ")
-    terminal.send("\x03")
+    terminal.interrupt()
     assert terminal.code() == 0
 
 
@@ -162,15 +167,20 @@ def test_several_lines(terminal: Terminal, llama: Llama) -> None:
     terminal.send("fourth\\\n")
     terminal.expect("… ")
     terminal.line("fifth")
+    terminal.send('"""/not a\n')
+    terminal.expect("… ")
+    terminal.line('command"""')
+    terminal.line(" /etc too")
+    assert "a space before says it" in terminal.line("/etc/hosts what is it?")
     terminal.send('"""\n')
     terminal.expect("… ")
-    terminal.send("\x03")
+    terminal.interrupt()
     terminal.expect("ctrl-C again")
     terminal.expect("> ")
     terminal.line("/save held.json")
     held = json.loads((llama.project / "held.json").read_text())
     said = [m["content"] for m in held["messages"] if m["role"] == "user"]
-    assert said == ["first\nsecond\nthird", "fourth\nfifth"]
+    assert said == ["first\nsecond\nthird", "fourth\nfifth", "/not a\ncommand", "/etc too"]
 
 
 def test_saving_and_going_on(terminal: Terminal, llama: Llama, model: Path) -> None:
@@ -254,6 +264,18 @@ def test_one_question(llama: Llama, model: Path) -> None:
     assert done.json["reasoning"] == "Hmm, let me see."
     assert done.json["finish"] == "stop"
     assert done.json["usage"]["completion_tokens"] == 7
+
+
+def test_variables_reach_the_template(llama: Llama, model: Path) -> None:
+    (llama.project / "own.jinja").write_text(
+        "{% if quick is false and who == 'x=y' %}<|hello|>{% else %}<|more|>{% endif %}"
+    )
+    ask = ("chat", str(model), "--prompt", "hi", "--backend", "reference")
+    own = (*ask, "--chat-template", "own.jinja")
+    assert llama(*own, "--variable", "quick=false", "--variable", "who=x=y").out == "Hello there.\n"
+    done = llama(*own, "--variable", "quick")
+    assert done.code == 2
+    assert "'quick' is no NAME=VALUE" in done.err
 
 
 def test_a_pipe_is_one_question(llama: Llama, model: Path) -> None:

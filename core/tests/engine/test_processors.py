@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.preprocessor import Prompt
+from llama_core.engine import wire
 from llama_core.engine.faults import ProcessorFault
 from llama_core.engine.processors import Postprocessors, prepare
 from llama_core.engine.request import Use
@@ -232,3 +234,36 @@ def test_a_guard_quarantined_by_its_faults_closes_the_door() -> None:
             Postprocessors(several, [Use("guard", required=True)]).feed(Piece("bomb"))
     with pytest.raises(LlamaError, match="plugin 'mine' is quarantined: 2 fault"):
         Postprocessors(several, [Use("guard", required=True)])
+
+
+class Marked(Hold):
+    """Looks for special tokens."""
+
+    markers = ("<call>",)
+
+
+def test_the_special_tokens_that_a_processor_looks_for_are_in_its_text() -> None:
+    asked = []
+
+    class Tokenizer(Letters):
+        def stream(self, show: Any = ()) -> Letters:
+            asked.append(set(show))
+            return self
+
+    engine = make(tokenizer=Tokenizer())
+    run(engine, ask("plain"), ask("marked", postprocessors=(Marked(), Upper())))
+    assert asked == [set(), {"<call>"}]
+
+
+def test_processors_travel_to_a_worker_by_name_and_with_their_mark() -> None:
+    uses = (Use("hold"), Use("guard", {"why": ["x"]}, required=True))
+    request = ask(postprocessors=uses)
+    there = wire.to_request(json.loads(json.dumps(wire.from_request(request))))
+    assert there.params.postprocessors == uses
+    with pytest.raises(LlamaError, match="a Hold cannot travel"):
+        wire.from_request(ask(postprocessors=(Hold(),)))
+    for broken in (["hold", {}], ["hold", {}, 1], "hold"):
+        message = wire.from_request(request)
+        message["params"]["postprocessors"] = [broken]
+        with pytest.raises(LlamaError, match="not a"):
+            wire.to_request(message)

@@ -23,6 +23,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--prompt", help="Ask this one question, and exit.")
 @click.option("--system", help="The system prompt.")
 @click.option("--chat-template", type=_FILE, help="A Jinja file, instead of the model's own.")
+@click.option(
+    "--variable",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=lambda _, __, given: dict(_variable(each) for each in given),
+    help="For the template, in JSON or as text: --variable enable_thinking=false.",
+)
 @click.option("--tools", type=_FILE, help="A JSON list of tools that the model may call.")
 @click.option("--load", "saved", type=_FILE, help="Go on with a conversation that was saved.")
 @model_options
@@ -35,6 +43,7 @@ def command(
     prompt: str | None,
     system: str | None,
     chat_template: Path | None,
+    variables: dict[str, Any],
     tools: Path | None,
     saved: Path | None,
     backend: str | None,
@@ -59,7 +68,9 @@ def command(
         from llama_core.cli.chat_loop import Loop, load_conversation
         from llama_core.engine.conversation import Conversation
 
-        conversation = Conversation(loaded, template=template, system=system, tools=offered)
+        conversation = Conversation(
+            loaded, template=template, system=system, tools=offered, variables=variables
+        )
         params(said, loaded.files.generation)  # a mistake in them is said before the first question
         if saved is not None:
             load_conversation(conversation, saved)
@@ -103,6 +114,16 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"cannot read {path}: {error}") from None
+
+
+def _variable(given: str) -> tuple[str, Any]:
+    name, equals, value = given.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"{given!r} is no NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 def _tools(path: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ HELP = """\
 /exit               leave; ctrl-D does too
 
 Text of several lines stands between two lines of \"\"\", or each line but the last ends with \\.
-Ctrl-C stops an answer."""
+A message that begins with / begins with a space. Ctrl-C stops an answer."""
 
 
 class Leave(Exception):
@@ -56,11 +56,11 @@ class Loop:
         interrupted = False
         while True:
             try:
-                text = read_message()
+                line = input("> ")
                 interrupted = False
-                if text.startswith("/"):
-                    self._obey(text)
-                elif text.strip():
+                if line.startswith("/"):
+                    self._obey(line)
+                elif text := whole_message(line).strip():
                     self._turn(partial(self.conversation.ask, text))
             except (EOFError, Leave):
                 return
@@ -107,7 +107,7 @@ class Loop:
         command = getattr(self, f"_do_{name}", None) if name.isidentifier() else None
         if command is None:
             known = [known[4:] for known in dir(self) if known.startswith("_do_")]
-            hint = did_you_mean(name, known) or "/help lists them"
+            hint = did_you_mean(name, known) or "/help lists them, and a space before says it"
             raise LlamaError(sentence(f"there is no command /{name}", hint))
         command(rest.strip())
 
@@ -195,15 +195,14 @@ def say_left_out(turn: Turn) -> None:
         click.secho(f"({what})", dim=True, err=True)
 
 
-def read_message() -> str:
-    """What the user says, of one line or several. Ctrl-D raises EOFError."""
-    line = input("> ")
+def whole_message(line: str) -> str:
+    """What the user says, of one line or several; this is the first."""
     if line.startswith('"""'):
         lines = [line[3:]]
         while not lines[-1].endswith('"""') or (len(lines) == 1 and line == '"""'):
             lines.append(input("… "))
         lines[-1] = lines[-1][:-3]
-        return "\n".join(lines).strip("\n")
+        return "\n".join(lines)
     while line.endswith("\\"):
         line = line[:-1] + "\n" + input("… ")
     return line

@@ -49,10 +49,12 @@ class Conversation:
         template: str | None = None,
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
         self.loaded = loaded
         self.system = system
         self.tools = tuple(tools)
+        self.variables = dict(variables or {})  # what the template offers besides
         self.messages: list[Message] = []
         self.template = template or _template(loaded)
         self.dialect: Dialect = choose_dialect(self.template, model_type(loaded.files.config))
@@ -149,10 +151,14 @@ class Conversation:
         return Turn(Request(salt, tokens, params), num_left_out)
 
     def _prompt(self, messages: Sequence[Message]) -> str:
-        special = self.loaded.tokenizer.special_tokens
-        uses = [Use("chat-template", {"template": self.template, "special_tokens": special}, True)]
+        options = {
+            "template": self.template,
+            "special_tokens": self.loaded.tokenizer.special_tokens,
+            "variables": self.variables,
+        }
+        uses = [Use("chat-template", options, required=True)]
         if self.system is not None:
-            uses.insert(0, Use("system-prompt", {"text": self.system}, True))
+            uses.insert(0, Use("system-prompt", {"text": self.system}, required=True))
         prompt = Prompt(messages=tuple(messages), tools=self.tools)
         text = prepare(self.loaded.plugins, uses, prompt).text
         assert text is not None
