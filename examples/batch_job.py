@@ -20,10 +20,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from llama_core import LlamaError, Plugins
+from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.request import Params
+from llama_core.model.tokenizer.vocabulary import TokenizerError
 
-Job = tuple[int, dict[str, Any]]
+Job = tuple[int, str]
 
 
 def done_before(path: Path) -> set[int]:
@@ -39,13 +41,13 @@ def done_before(path: Path) -> set[int]:
 
 
 async def answer(model: Loaded, job: Job, max_tokens: int) -> dict[str, Any]:
-    """One line of the output; a line that cannot be answered says why and stops nobody else."""
-    number, row = job
+    """One line of the output. A mistake in a line is its answer; any other failure ends the job."""
+    number, line = job
     try:
-        request = model.request(row["prompt"], Params(max_tokens=max_tokens))
+        request = model.request(json.loads(line)["prompt"], Params(max_tokens=max_tokens))
         choice = (await model.engine.agenerate(request)).choices[0]
-    except (LlamaError, KeyError, TypeError) as error:
-        return {"line": number, "error": str(error) or repr(error)}
+    except (InvalidRequest, TokenizerError, ValueError, KeyError, TypeError) as error:
+        return {"line": number, "error": str(error)}
     return {"line": number, "text": choice.text, "finish": choice.finish}
 
 
@@ -59,9 +61,7 @@ async def run(model: Loaded, jobs: Iterator[Job], out: TextIO, args: Any, advanc
             out.flush()  # so that a kill loses no more than the lines under way
             advance()
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(args.at_a_time):
-            group.create_task(work())
+    await asyncio.gather(*(work() for _ in range(args.at_a_time)))
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     done = done_before(args.output)
     with args.input.open(encoding="utf-8") as lines:
-        jobs = [(n, json.loads(line)) for n, line in enumerate(lines, 1) if line.strip()]
+        jobs = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     left = [job for job in jobs if job[0] not in done]
     print(f"{len(done)} done before, {len(left)} to do", file=sys.stderr)
     terminal = sys.stderr.isatty()

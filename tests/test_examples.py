@@ -186,7 +186,7 @@ def test_code_completion(folder: Path) -> None:
     assert "none of 2 completions was Python" in failed
 
 
-def test_conversation(folder: Path, model: Loaded, tmp_path: Path) -> None:
+def test_conversation(folder: Path, model: Loaded) -> None:
     chat = [folder, "--temperature", 0, "--max-tokens", 6]
     said = run("conversation", *chat, stdin="Hello\n\n")
     stop = ("\nUser:", "\nAssistant:")
@@ -195,16 +195,33 @@ def test_conversation(folder: Path, model: Loaded, tmp_path: Path) -> None:
     # The oldest turns go before the context of 512 bytes is full.
     long = "\n".join(f"{n} " + "word " * 12 for n in range(12))
     assert run("conversation", *chat, stdin=long).count("> ") == 13
-    # A model with a template is asked in its own words.
-    templated = tmp_path / "templated"
-    templated.mkdir()
+
+
+def test_conversation_in_the_models_own_words(folder: Path, tmp_path: Path) -> None:
+    """By its template, which says where a text begins: the tokenizer must not say it again."""
+    own = tmp_path / "own"
+    own.mkdir()
     for path in folder.iterdir():
-        (templated / path.name).write_bytes(path.read_bytes())
-    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-    (templated / "chat_template.jinja").write_text(template)
-    said = run("conversation", templated, *chat[1:], "--system", "Be kind", stdin="Hello\n\n")
-    expected = answer(model, "[system]Be kind[user]Hello[assistant]", 6)
-    assert said.startswith("> " + expected[:3])
+        (own / path.name).write_bytes(path.read_bytes())
+    begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    words = {"Sequence": {"id": "A", "type_id": 0}}
+    tokenizer = json.loads((own / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, words],
+        "pair": [begin, words, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [256], "tokens": ["<s>"]}},
+    }
+    (own / "tokenizer.json").write_text(json.dumps(tokenizer))
+    template = "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+    (own / "chat_template.jinja").write_text(template)
+    with load(own, plugins=Plugins.load()) as model:
+        request = model.request("[system]Be kind[user]Hello[assistant]", Params(max_tokens=6))
+        assert request.prompt[0] == 256
+        expected = model.engine.generate(request).choices[0].text
+    chat = [own, "--temperature", 0, "--max-tokens", 6, "--system", "Be kind"]
+    said = run("conversation", *chat, stdin="Hello\n\n")
+    assert said == f"> {expected}\n> ".replace("\r", "\n")
 
 
 def test_data_analysis(folder: Path, tmp_path: Path) -> None:
@@ -271,8 +288,11 @@ def test_batch_job(folder: Path, model: Loaded, tmp_path: Path) -> None:
     rows = [{"prompt": f"Once upon {n}"} for n in range(300)]
     rows[7] = {"prompt": ""}
     rows[8] = {"text": "no prompt"}
+    rows[9] = {"prompt": "\ud800"}
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    lines = [json.dumps(row) for row in rows]
+    lines[10] = "no JSON"
+    source.write_text("\n".join(lines) + "\n\n")
     command = [EXAMPLES / "batch_job.py", folder, source, output, "--max-tokens", 40]
     first = subprocess.Popen([sys.executable, *map(str, command), "--at-a-time", "4"])
     until(lambda: output.exists() and output.read_bytes().count(b"\n") > 20)
@@ -289,6 +309,9 @@ def test_batch_job(folder: Path, model: Loaded, tmp_path: Path) -> None:
     answers = {row["line"]: row for row in rows_of(output.read_text("utf-8"))}
     assert "no tokens" in answers[8]["error"]
     assert "prompt" in answers[9]["error"]
+    assert "surrogate" in answers[10]["error"]
+    assert "Expecting value" in answers[11]["error"]
+    assert sum("error" in row for row in answers.values()) == 4
     for number in (1, 150, 300):
         assert answers[number]["text"] == answer(model, rows[number - 1]["prompt"], 40)
     whole = output.read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_core.contracts.machine import SPEC
+from llama_core.contracts.machine import SPEC, MachineFacts
 from llama_core.errors import LlamaError
 from llama_core.plugins import Plugins
 
@@ -20,9 +20,9 @@ def detect(plugins: Plugins) -> dict[str, Any]:
         except LlamaError as error:
             said.append(f"{name}: {error}")
             continue
-        if found is not None:
+        if isinstance(found, MachineFacts):
             return {"known": True, "name": found.name, "facts": dict(found.facts), "by": name}
-        said.append(f"{name}: not its kind of machine")
+        said.append(f"{name}: " + ("not its kind of machine" if found is None else "no facts"))
     if not asked:
         said = [
             "no plugin that recognizes machines is installed; "

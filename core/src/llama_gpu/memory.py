@@ -44,4 +44,5 @@ def peak_bytes() -> int | None:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    noted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(noted, resident_bytes() or 0)  # the system notes it now and then only
