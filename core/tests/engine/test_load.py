@@ -85,6 +85,16 @@ def test_loading_and_unloading_are_told(folder: Path, plugins: Plugins) -> None:
     assert [type(each) for each in heard] == [ModelLoaded, ModelUnloaded]
 
 
+def test_closing_an_engine_that_broke_down_is_told_too(folder: Path, plugins: Plugins) -> None:
+    heard: list[object] = []
+    plugins.events.subscribe(ModelUnloaded, heard.append)
+    loaded = load(folder, plugins=plugins)
+    loaded.engine.close()
+    loaded.close()
+    assert plugins.events.flush()
+    assert len(heard) == 1
+
+
 def test_an_unknown_architecture_names_the_nearest(
     folder: Path, plugins: Plugins, tmp_path: Path
 ) -> None:

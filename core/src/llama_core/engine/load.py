@@ -48,6 +48,7 @@ class Loaded:
     engine: ThreadedEngine
     load_seconds: float
     plan: Plan = field(default_factory=Plan)  # with what was decided where it was left open
+    closed: bool = False
 
     @property
     def context_length(self) -> int:
@@ -68,11 +69,13 @@ class Loaded:
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed."""
-        if self.engine.ended is None:
-            self.engine.close()
-            self.program.close()
-            self.plugins.emit(ModelUnloaded(model=self.name))
-            self.plugins.emit(Shutdown(reason="closed"))
+        if self.closed:
+            return
+        self.closed = True
+        self.engine.close()
+        self.program.close()
+        self.plugins.emit(ModelUnloaded(model=self.name))
+        self.plugins.emit(Shutdown(reason="closed"))
 
     def __enter__(self) -> Self:
         return self

@@ -175,10 +175,10 @@ def svg(graph: Graph) -> str:
                 boxes.append(_box(left, top, node, said, about))
             top += HEIGHT + GAP_Y
         for number in range(1, part.count):  # the last of a fold is where its first is shown
-            first = int(part.title.rpartition(".")[2])
+            stem, _, first = part.title.rpartition(".")
             for node in part.nodes:
                 inner = node.name.removeprefix(part.title)
-                places[f"layers.{first + number}{inner}"] = places[node.name]
+                places[f"{stem}.{int(first) + number}{inner}"] = places[node.name]
     arrows = [
         _arrow(places[value], places[node.name])
         for part in stretches(graph)

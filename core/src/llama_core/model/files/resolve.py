@@ -50,6 +50,8 @@ def resolve(
         if pulled is None:
             raise UnknownModel(f"'{text}' names a model of a hub, and no hub is at hand")
         return pulled(text)
+    if not text:
+        raise UnknownModel("the name is empty", remedy="Give a path, a name, or hf:org/name.")
     path = Path(text).expanduser()
     if path.exists():
         return path
