@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 from llama_core.config import SETTINGS
 from llama_core.contracts import KINDS
@@ -114,3 +115,18 @@ def test_the_page_on_architectures_quotes_its_example() -> None:
     quoted = re.findall(r"```(?:python|toml)\n(.*?)```", page, re.S)
     assert len(quoted) > 5
     assert [text for text in quoted if not any(text in file for file in files)] == []
+
+
+def test_the_rewrite_of_the_page_on_contracts_rewrites() -> None:
+    from llama_core.model.rewrites import apply
+    from llama_core.testing import tiny
+
+    page = (DOCS / "reference" / "contracts.md").read_text()
+    [block] = re.findall(r"```python\n(.*?)```", page, re.S)
+    told: dict[str, Any] = {}
+    exec(block, told)
+    graph, weights = apply([told["NarrowEmbedding"]()], *tiny.model())
+    kinds = {name: weights.about(name).encoding.name for name in weights}
+    assert [name for name, kind in kinds.items() if kind == "bf16"] == ["embed.weight"]
+    assert graph.rewrites == ("narrow-embedding",)
+    assert graph.weight_problems(weights) == []
