@@ -27,7 +27,7 @@ def prose(tmp_path: Path) -> Path:
     return path
 
 
-def evaluate(folder: Path, *args: Any, stdin: str | None = None) -> Done:
+def evaluate(folder: Path, *args: Any, stdin: str = "") -> Done:
     return llama("eval", folder, *args, stdin=stdin)
 
 
@@ -55,7 +55,15 @@ def test_a_model_against_itself(folder: Path, prose: Path) -> None:
 
 def test_an_encoding_strays_and_the_lines_say_how_far(folder: Path, prose: Path) -> None:
     done = evaluate(
-        folder, "--text", prose, "--window", 64, "--against", folder, "--encoding", "q8:row"
+        folder,
+        "--text",
+        prose,
+        "--window",
+        64,
+        "--against",
+        folder,
+        "--rewrite",
+        "reencode:encoding=q8:row",
     )
     assert done.code == 0
     lines = done.out.splitlines()
@@ -85,8 +93,9 @@ def test_a_text_may_come_from_a_pipe(folder: Path, prose: Path) -> None:
         (b"", [], "the text is empty"),
         (b"ab\0c" * 100, [], "is no text: it is not UTF-8 at 2"),
         (b"a" * 900, ["--window", "600"], "600 tokens"),
-        (b"a" * 90, ["--encoding", "q8row"], "no encoding named 'q8row'"),
-        (b"a" * 90, ["--act", "q9"], "q9"),
+        (b"a" * 90, ["--rewrite", "reencode:encoding=q8row"], "no encoding named 'q8row'"),
+        (b"a" * 90, ["--rewrite", "act:act=q9"], "q9"),
+        (b"a" * 90, ["--stop", "x"], "--stop does nothing without --suite"),
         (b"a" * 90, ["--against-backend", "reference"], "does nothing without --against"),
     ],
 )
@@ -124,4 +133,4 @@ def test_text_and_suite_do_not_mix(folder: Path, prose: Path) -> None:
     assert "give one of --text and --suite" in both.err
     idle = evaluate(folder, "--suite", prose, "--window", 8)
     assert idle.code == 2
-    assert "--window is for --text" in idle.err
+    assert "--window does nothing without --text" in idle.err

@@ -251,7 +251,7 @@ def test_bench_in_json_with_a_profile(folder: Path, tmp_path: Path) -> None:
 
 def test_bench_of_a_shape_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    done = llama("bench", tmp_path, *SMALL, "--random", "--encoding", "q8:row")
+    done = llama("bench", tmp_path, *SMALL, "--random", "--rewrite", "reencode:encoding=q8:row")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].startswith(f"{tmp_path.name} (random) on reference")

@@ -18,6 +18,7 @@ from llama_core.engine.profile import summarize, traced
 from llama_core.engine.request import Link, Params, Request
 from llama_core.engine.trace import Trace, Untraced
 
+from .command import llama
 from .tinymodel import tiny_model
 
 
@@ -165,3 +166,15 @@ def test_past_the_most_events_the_totals_still_count(monkeypatch: pytest.MonkeyP
     summary = summarize(trace)
     assert (summary.num_steps, summary.num_left_out, len(trace.events)) == (4, 5, 3)
     assert summary.ops == ()
+
+
+def test_run_writes_a_profile_beside_its_answer(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    plain = llama("run", folder, "Hello", "--max-tokens", 4)
+    done = llama("run", folder, "Hello", "--max-tokens", 4, "--profile", path)
+    assert (done.code, done.out) == (0, plain.out)
+    assert done.err.splitlines()[0].endswith(f"s in 4 steps; the trace is in {path}")
+    assert {"phase of a step", "op", "node"} <= {
+        line.split("  ")[0] for line in done.err.splitlines()
+    }
+    assert len(json.loads(path.read_text("utf-8"))["traceEvents"]) > 100

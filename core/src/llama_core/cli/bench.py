@@ -18,6 +18,7 @@ import numpy as np
 from llama_core import __version__
 from llama_core.cli.app import Session
 from llama_core.cli.doctor import cores, memory_bytes
+from llama_core.cli.loading import complete_model, rewrite_option
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.profiling import profile_option, profiling
@@ -43,7 +44,7 @@ class Sizes(click.ParamType):
 
 
 @click.command("bench", epilog="Example: llama bench ./model --against reference --batch 1,8")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--backend", help="The backend to measure; the best that has a device by default.")
 @click.option("--against", help="Another backend, measured in turns with the first.")
 @click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True)
@@ -57,8 +58,7 @@ class Sizes(click.ParamType):
     help="Rounds, after one that only warms up.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Of backends that have this option.")
-@click.option("--encoding", help="Re-encode the linear layers first, to gguf:q8_0 say.")
-@click.option("--act", help="Compute activations in this precision, q8:32 say.")
+@rewrite_option
 @click.option(
     "--random", is_flag=True, help="Fill the shape of MODEL's config.json with random weights."
 )
@@ -75,8 +75,7 @@ def command(
     batch: tuple[int, ...],
     repeat: int,
     threads: int | None,
-    encoding: str | None,
-    act: str | None,
+    rewrite: tuple[tuple[str, dict[str, Any]], ...],
     random: bool,
     profile: Path | None,
     as_json: bool,
@@ -96,7 +95,7 @@ def command(
         prompt_tokens + max_tokens,
         backend,
         {} if threads is None else {"threads": threads},
-        _rewrite(encoding, act),
+        rewrite,
         random,
     )
     both = [wanted] if against is None else [wanted, replace(wanted, backend=against)]
@@ -116,12 +115,6 @@ def command(
             with profiling(subject.engine, profile):
                 run.answers(subject, prompts.astype(np.int32), max_tokens)
     emit(_report(session.plugins, work, sides, rows), as_json, lambda: _lines(work, sides, rows))
-
-
-def _rewrite(encoding: str | None, act: str | None) -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = []
-    found += [("reencode", {"encoding": encoding})] if encoding else []
-    return found + ([("act", {"act": act})] if act else [])
 
 
 def _report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.loading import complete_model, opened, rewrite_option, waiting
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.progress import progress
@@ -21,12 +22,13 @@ from llama_core.errors import LlamaError
 if TYPE_CHECKING:
     from llama_core.engine.evaluate import Divergence, Prediction, Text
 
-Rewriting = Sequence[tuple[str, Mapping[str, Any]]]
+Rewriting = tuple[tuple[str, dict[str, Any]], ...]
 WINDOW = 512
+MAX_TOKENS = 64
 
 
 @click.command("eval", epilog="Example: llama eval ./model-q4 --text book.txt --against ./model")
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--text", type=click.File("rb"), help="Measure perplexity on this file; - is stdin.")
 @click.option(
     "--suite",
@@ -41,14 +43,11 @@ WINDOW = 512
 )
 @click.option("--backend", help="The backend MODEL runs on; the best that has a device by default.")
 @click.option("--against-backend", help="The one --against runs on; MODEL's by default.")
-@click.option("--encoding", help="Re-encode MODEL's linear layers first, to gguf:q8_0 say.")
-@click.option("--act", help="Compute MODEL's activations in this precision, q8:32 say.")
+@rewrite_option
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Of an answer to a suite's question.",
+    help=f"Of an answer to a suite's question.  [default: {MAX_TOKENS}]",
 )
 @click.option("--stop", multiple=True, help="End an answer to a suite's question before this text.")
 @click.option(
@@ -67,9 +66,8 @@ def command(
     window: int | None,
     backend: str | None,
     against_backend: str | None,
-    encoding: str | None,
-    act: str | None,
-    max_tokens: int,
+    rewrite: Rewriting,
+    max_tokens: int | None,
     stop: tuple[str, ...],
     plot: Path | None,
     as_json: bool,
@@ -84,15 +82,12 @@ def command(
         raise click.UsageError("give one of --text and --suite")
     if against_backend and not against:
         raise click.UsageError("--against-backend does nothing without --against")
-    rewrite: list[tuple[str, dict[str, Any]]] = []
-    rewrite += [("reencode", {"encoding": encoding})] if encoding else []
-    rewrite += [("act", {"act": act})] if act else []
     if suite is not None:
-        idle = {"--against": against, "--window": window, "--plot": plot}
-        if used := [name for name, value in idle.items() if value is not None]:
-            raise click.UsageError(f"{used[0]} is for --text, and does nothing with --suite")
-        _suite(session, model, backend, rewrite, suite, max_tokens, stop, as_json)
+        _refuse_idle("--text", {"--against": against, "--window": window, "--plot": plot})
+        most = max_tokens or MAX_TOKENS
+        _suite(session, model, backend, rewrite, suite, most, stop, as_json)
         return
+    _refuse_idle("--suite", {"--max-tokens": max_tokens, "--stop": stop or None})
     found = _text(session, model, _decoded(text), window, backend, rewrite, against,
                   against_backend)  # fmt: skip
     from llama_core.cli import eval_report as report
@@ -100,6 +95,13 @@ def command(
     if plot is not None:
         plot.write_text(report.drawn(*found[1:]), "utf-8")
     emit(report.facts(*found), as_json, lambda: report.lines(*found))
+
+
+def _refuse_idle(needs: str, options: Mapping[str, Any]) -> None:
+    """No option does nothing."""
+    for name, value in options.items():
+        if value is not None:
+            raise click.UsageError(f"{name} does nothing without {needs}")
 
 
 # ---------------------------------------------------------------- a text
@@ -133,21 +135,28 @@ def _text(
 ) -> tuple[Text, Prediction, Prediction | None, Divergence | None]:
     from llama_core.engine import evaluate as run
 
-    def opened(name: str, where: str | None, changes: Rewriting = ()) -> Loaded:
-        # One sequence at a time, and a context beyond the usual one only where a window needs it.
-        limits = Limits(max_sequences=1)
-        context = window if window and window > limits.max_length else None
-        return stack.enter_context(
-            load(name, plugins=session.plugins, backend=where, rewrite=changes, limits=limits,
-                 context=context)
-        )  # fmt: skip
+    # One sequence at a time, and a context beyond the usual one only where a window needs it.
+    limits = Limits(max_sequences=1)
+    context = window if window and window > limits.max_length else None
+
+    def ready(name: str, where: str | None, changes: Rewriting = ()) -> Loaded:
+        with waiting(f"loading {name}"):
+            return load(
+                name,
+                plugins=session.plugins,
+                backend=where,
+                rewrite=changes,
+                limits=limits,
+                context=context,
+            )
 
     with ExitStack() as stack:
-        loaded = opened(model, backend, rewrite)
+        loaded = stack.enter_context(ready(model, backend, rewrite))
         length = window or min(WINDOW, loaded.engine.engine.limits.max_length)
         given = run.cut(loaded.tokenizer, text, length, loaded.program.vocab_size)
-        base = opened(against, against_backend or backend) if against else None
-        if base is not None:
+        base = None
+        if against is not None:
+            base = stack.enter_context(ready(against, against_backend or backend))
             run.check_alike(loaded, base, text)
         with progress("windows", len(given.windows_WN)) as tick:
             return given, *run.evaluate(given, loaded, base, progress=tick)
@@ -169,7 +178,9 @@ def _suite(
     from llama_core.engine import suite
 
     questions = suite.read_suite(path)
-    with load(model, plugins=session.plugins, backend=backend, rewrite=rewrite) as loaded:
+    with opened(
+        session, model, backend=backend, program=None, context=None, rewrite=rewrite
+    ) as loaded:
         with progress("questions", len(questions)) as tick:
             replies = suite.ask(loaded, questions, max_tokens=max_tokens, stop=stop, progress=tick)
         name, chosen = loaded.name, loaded.choice.name

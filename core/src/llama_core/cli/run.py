@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from llama_core.cli.app import Session
 from llama_core.cli.loading import complete_model, model_options, opened
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
+from llama_core.cli.profiling import profile_option, profiling
 from llama_core.cli.sampling import params, sampling_options
 from llama_core.engine.faces import Result
 from llama_core.engine.load import Loaded
@@ -27,6 +29,7 @@ MAX_TOKENS = 256  # of an answer whose length nobody said
 @click.argument("prompt", required=False)
 @model_options
 @sampling_options
+@profile_option
 @json_option
 @pass_session
 def command(
@@ -37,6 +40,7 @@ def command(
     program: str | None,
     context: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    profile: Path | None,
     as_json: bool,
     **said: Any,
 ) -> None:
@@ -55,7 +59,8 @@ def command(
         if chosen.max_tokens is None:
             room = loaded.context_length - len(request.prompt)
             request = replace(request, params=replace(chosen, max_tokens=_most(room)))
-        result, first, seconds = _answer(loaded, request, show=not as_json)
+        with profiling(loaded.engine.engine, profile):
+            result, first, seconds = _answer(loaded, request, show=not as_json)
         emit(_facts(loaded, result, first, seconds), as_json, lambda: ())
 
 
