@@ -9,16 +9,30 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 from .conftest import Llama
-from .scripted import scripted_model
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PATIENCE_SECONDS = 60
+
+
+def _scripted_model() -> Callable[..., Path]:
+    source = Path(__file__).parents[1] / "engine" / "scripted.py"
+    spec = spec_from_file_location("scripted", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made: Callable[..., Path] = module.scripted_model
+    return made
+
+
+scripted_model = _scripted_model()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.scripted import TEMPLATE, scripted_model
 
 from llama_core import Plugins
 from llama_core.config import Config
@@ -17,6 +16,8 @@ from llama_core.engine.faults import ContextOverflow
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.request import Params
 from llama_core.errors import LlamaError
+
+from .scripted import TEMPLATE, scripted_model
 
 
 @pytest.fixture(scope="module")

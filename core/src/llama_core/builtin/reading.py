@@ -24,6 +24,7 @@ class Reader(ABC):
         self.text = ""  # what has arrived and may still be looked at
         self.at = 0  # what lies before it has been read
         self.ended = False
+        self._over = False  # `read` has read what it wanted; the rest is passed on
         self.kept = False  # whether what has been read may yet be read again
         self.gap = ""  # the white space before the last marker
         self._out: list[tuple[str, Mapping[str, Any], list[str]]] = []
@@ -35,6 +36,8 @@ class Reader(ABC):
 
     def feed(self, piece: Piece) -> list[Piece]:
         if piece.channel != "content":
+            return [piece]
+        if self._over and not self.text:
             return [piece]
         if piece.data:
             self.give("", **piece.data)
@@ -111,6 +114,7 @@ class Reader(ABC):
 
     def _whole(self) -> Reading[None]:
         yield from self.read()
+        self._over = True
         while True:
             self.give(self.text[self.at :])
             self.at = len(self.text)
@@ -132,7 +136,9 @@ class Reader(ABC):
 
 def _overlap(text: str, marker: str, start: int) -> int:
     """How long the longest end of the text is that begins the marker."""
-    for length in range(min(len(marker) - 1, len(text) - start), 0, -1):
-        if text.endswith(marker[:length]):
-            return length
+    at = text.find(marker[0], max(start, len(text) - len(marker) + 1))
+    while at >= 0:
+        if marker.startswith(text[at:]):
+            return len(text) - at
+        at = text.find(marker[0], at + 1)
     return 0
