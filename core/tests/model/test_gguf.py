@@ -149,6 +149,24 @@ def test_yarn_keeps_its_attention_factor(tmp_path: Path) -> None:
         FORMAT.save(model(tmp_path, rope_scaling=yarn | {"truncate": False}), tmp_path / "no.gguf")
 
 
+UNSAYABLE: list[tuple[str, dict[str, Any], str]] = [
+    ("gemma2", {"query_pre_attn_scalar": 7}, "scale"),
+    ("gemma3_text", {"sliding_window_pattern": 2}, "window"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}, "window"),
+    ("qwen3_moe", {"norm_topk_prob": False}, "normalize"),
+    ("llama", {"hidden_act": "gelu"}, "fn"),
+]
+
+
+@pytest.mark.parametrize(("model_type", "config", "what"), UNSAYABLE)
+def test_a_model_that_gguf_has_no_words_for_is_not_written(
+    tmp_path: Path, model_type: str, config: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(LlamaError, match=rf"GGUF cannot say .*{what} is .*, and would be"):
+        FORMAT.save(model(tmp_path, model_type, **config), tmp_path / "m.gguf")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_gguf_package_reads_what_we_write(tmp_path: Path) -> None:
     given = model(tmp_path)
     FORMAT.save(given, tmp_path / "m.gguf")

@@ -21,10 +21,12 @@ from llama_core.errors import LlamaError
 from llama_core.model.architectures.config import TextConfig, read
 from llama_core.model.encodings import F16, F32, Encoding, Gguf, Grouped, Plain
 from llama_core.model.encodings.base import Array, FloatArray, Shape
+from llama_core.model.files.gguf_check import lost
 from llama_core.model.files.gguf_config import keys_of, llama3_factors, yarn_stretch
 from llama_core.model.files.gguf_header import TYPES, raw
 from llama_core.model.files.gguf_names import Family, by_model_type, to_file
 from llama_core.model.files.gguf_weights import (
+    GgufModel,
     interleaved_heads,
     is_norm,
     one_added,
@@ -64,7 +66,7 @@ class _Planned:
 
 
 def save_gguf(files: ModelFiles, path: Path, announcements: Announcements | None = None) -> None:
-    """Write a new file, whole or not at all."""
+    """Write a new file, whole or not at all; refused where it would be another model's."""
     from gguf import GGUFWriter
 
     model_type = files.config.get("model_type")
@@ -87,6 +89,11 @@ def save_gguf(files: ModelFiles, path: Path, announcements: Announcements | None
             writer.flush()
         finally:
             writer.close()
+        if missing := lost(files.config, GgufModel(part).config):
+            raise LlamaError(
+                f"GGUF cannot say all of this {model_type} model: {'; '.join(missing)}",
+                remedy="Keep it as a safetensors folder.",
+            )
 
 
 def _announce(planned: Mapping[str, _Planned], announcements: Announcements) -> None:
