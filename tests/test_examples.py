@@ -31,6 +31,7 @@ from llama_core.engine.request import Params
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
+TRAINED = ROOT / "tests" / "fixtures" / "tiny"
 WATCHDOG_SECONDS = 60.0
 
 
@@ -259,6 +260,21 @@ def test_embeddings(folder: Path, tmp_path: Path) -> None:
     assert len(run("embeddings", folder, "a hungry kitten").splitlines()) == 5
 
 
+def test_embeddings_find_what_is_meant(tmp_path: Path) -> None:
+    """With the trained model: of five kinds of sentences the nearest is of the query's kind."""
+    kinds = {
+        "4 + 4 = 8.": "2 + 3 = 5.",
+        "After Friday comes Saturday.": "After Monday comes Tuesday, then Wednesday.",
+        "The opposite of big is small.": "The opposite of wet is dry.",
+        "Kim sees a red dog. The dog says woof.": "Ben sees a black cat. The cat says meow.",
+        "Count from 10 to 12: 10 11 12.": "Count from 3 to 7: 3 4 5 6 7.",
+    }
+    example = imported(EXAMPLES / "embeddings.py")
+    with load(TRAINED, plugins=Plugins.load()) as model:
+        for query, text in kinds.items():
+            assert example.nearest(model, query, list(kinds.values()))[0][1] == text
+
+
 def test_notebook(folder: Path, model: Loaded) -> None:
     lines = run("notebook", folder).splitlines()
     assert lines[0].startswith("tiny on ")
@@ -470,8 +486,14 @@ def test_the_tutorial_prints_what_it_shows() -> None:
     assert done.stdout == shown, done.stderr
 
 
+def test_the_readme_answers() -> None:
+    [(_, code)] = blocks("../README.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith(" Tuesday, then Wednesday."), done.stderr
+
+
 def test_the_how_to_runs() -> None:
-    code = f"MODEL = {str(ROOT / 'tests' / 'fixtures' / 'tiny')!r}\n"
+    code = f"MODEL = {str(TRAINED)!r}\n"
     code += "\n".join(text for _, text in blocks("how-to/embed.md", "python"))
     code += "\nassert halve([4.0], None) == [2.0]"
     code = code.replace("logits_NV / 2", "[x / 2 for x in logits_NV]")
