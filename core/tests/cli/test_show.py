@@ -136,3 +136,27 @@ def test_thirty_gigabytes_are_shown_without_being_read(
     assert child.returncode == 0
     assert facts["encodings"]["bf16"]["bytes"] == 2 * facts["parameters"] > 30_000_000_000
     assert usage.ru_maxrss < 400_000  # kB: the interpreter and its libraries
+
+
+def test_numbers_that_are_none_are_found_when_asked_for(
+    llama: Llama, tiny: Path, tmp_path: Path
+) -> None:
+    assert "all read, all finite" in llama("show", str(tiny), "--check").out
+    assert llama("show", str(tiny), "--check", "--json").json["checked"] is True
+    folder = shutil.copytree(tiny, tmp_path / "other")
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    name, found = next(
+        (name, one)
+        for name, one in json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).items()
+        if name.endswith("down_proj.weight")
+    )
+    at = 8 + int.from_bytes(data[:8], "little") + found["data_offsets"][0]
+    data[at : at + 8] = bytes.fromhex("0000c07f000080ff")  # a NaN and minus infinity
+    file.write_bytes(data)
+    assert llama("show", str(folder)).code == 0
+    done = llama("show", str(folder), "--check")
+    assert done.code == 1
+    assert f"'{name}' holds 2 numbers that are NaN or infinite" in done.err
+    assert str(folder) in done.err
+    assert "Get the model again" in done.err

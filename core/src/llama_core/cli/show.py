@@ -12,11 +12,15 @@ from llama_core.cli.app import Session
 from llama_core.cli.loading import complete_model, rewrite_option
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
+from llama_core.cli.progress import progress
+from llama_core.contracts.format import ModelFiles
 from llama_core.engine import facts as about
 from llama_core.engine.finding import find_model, model_name
 from llama_core.engine.memory import size
 from llama_core.errors import LlamaError
 from llama_core.model import dump
+from llama_core.model.files import ModelFileError
+from llama_core.model.files.finite import REMEDY, numbers_at_fault
 
 
 @click.command("show", epilog="Example: llama show ./model --graph")
@@ -24,6 +28,7 @@ from llama_core.model import dump
 @click.option("--graph", "as_graph", is_flag=True, help="Print its graph, a line a node.")
 @click.option("--all", "unfolded", is_flag=True, help="Of the graph, print every layer.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it as SVG.")
+@click.option("--check", is_flag=True, help="Read all numbers; NaN and infinity are errors.")
 @rewrite_option
 @json_option
 @pass_session
@@ -33,10 +38,12 @@ def command(
     as_graph: bool,
     unfolded: bool,
     picture: Path | None,
+    check: bool,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
     as_json: bool,
 ) -> None:
-    """Say what MODEL is: a folder, a file, hf:org/name, or a model plugin. Reads no tensor."""
+    """Say what MODEL is: a folder, a file, hf:org/name, or a model plugin. Reads no tensor, unless
+    it is to check them."""
     if unfolded and not as_graph:
         raise click.UsageError("--all says how --graph is printed: give both")
     plugins = session.plugins
@@ -45,12 +52,22 @@ def command(
     if as_graph or picture or rewrite or about.known(plugins, files):
         built = about.graph_of(plugins, files, rewrite)
     found = {"name": model_name(model), **about.facts(plugins, files, built)}
+    if check:
+        _check(files)
+        found["checked"] = True
     if built and as_graph:
         found["graph"] = dump.text(built[0], folded=not unfolded)
     if built and picture:
         _draw(picture, dump.svg(built[0]))
         found["picture"] = str(picture)
     emit(found, as_json, lambda: [found["graph"].rstrip()] if as_graph else _lines(found))
+
+
+def _check(files: ModelFiles) -> None:
+    with progress("reading tensors", len(files.weights)) as done:
+        faults = numbers_at_fault(files.weights, done)
+    if faults:
+        raise ModelFileError(files.path, faults, remedy=REMEDY)
 
 
 def _draw(file: Path, drawing: str) -> None:
@@ -105,4 +122,6 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found["generation"]:
         yield "generation", ", ".join(f"{k} {v}" for k, v in found["generation"].items())
     yield "on disk", size(found["disk_bytes"])
+    if found.get("checked"):
+        yield "numbers", "all read, all finite"
     yield "weights", size(sum(row["bytes"] for row in found["encodings"].values()))

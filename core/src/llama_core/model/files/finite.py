@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from llama_core.model.encodings.base import EncodingError
 from llama_core.model.files.faults import quoted
 from llama_core.model.weights import Tensor, Weights
 
+REMEDY = "Get the model again; if it stays so, it was trained or converted wrong."
+
 _CHUNK = 1 << 24  # numbers decoded at once
 
 
-def numbers_at_fault(weights: Weights) -> list[str]:
-    """The tensors that hold a NaN or an infinity, with how many."""
+def numbers_at_fault(weights: Weights, done: Callable[[], None] = lambda: None) -> list[str]:
+    """The tensors that hold a NaN or an infinity, with how many. `done` hears of each tensor."""
     faults = []
     for name in weights:
-        count = _not_finite(weights[name])
+        with np.errstate(all="ignore"):  # what makes them is what is looked for
+            count = _not_finite(weights[name])
         if count:
             faults.append(f"tensor {quoted(name)} holds {count} numbers that are NaN or infinite")
+        done()
     return faults
 
 
