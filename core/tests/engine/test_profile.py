@@ -124,6 +124,15 @@ def test_profiling_changes_no_answer_and_leaves_nothing_behind(
         assert engine.program.times() == ()
 
 
+def test_the_times_of_a_step_are_told_once(folder: Path, plugins: Plugins) -> None:
+    with load(folder, plugins=plugins, backend="reference") as loaded:
+        program: Any = loaded.program
+        program.keep_times(True)
+        ask(loaded, Params(max_tokens=1))
+        assert len(program.times()) == len(loaded.graph.nodes)
+        assert program.times() == ()
+
+
 class Clocked:
     """A program that says it took longer than its step."""
 

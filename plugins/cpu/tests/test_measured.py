@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from llama_plugin_cpu.backend import CpuBackend
 
 from llama_core import Plugins
@@ -48,10 +50,12 @@ def test_the_same_perplexity_as_the_reference_and_hardly_any_divergence():
     assert strayed.same_top.mean == 1
 
 
-def test_a_profile_of_the_engine_has_every_node_of_the_graph():
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_profile_of_the_engine_has_every_node_of_the_graph(in_flight):
     graph, weights = tiny.model()
-    program = CpuBackend(threads=2).compile(graph, weights, PLAN)
-    engine = Engine(program, LIMITS, plugins=Plugins(discover([]), Config()))
+    program = CpuBackend(threads=2).compile(graph, weights, replace(PLAN, in_flight=in_flight))
+    plugins = Plugins(discover([]), Config())
+    engine = Engine(program, LIMITS, plugins=plugins, in_flight=in_flight)
     with traced(engine) as trace:
         engine.add(Request("r", (1, 2, 3), Params(max_tokens=5)))
         while engine.has_work:
@@ -63,3 +67,9 @@ def test_a_profile_of_the_engine_has_every_node_of_the_graph():
     summary = summarize(trace)
     assert summary.num_steps == 5
     assert sum(one.count for one in summary.ops) == len(nodes)
+    submits = [event for event in trace.events if event.name == "submit" and event.about]
+    heads = [event for event in trace.events if event.name == "lm_head"]
+    assert len(heads) == len(submits) >= 5
+    for head, submit in zip(heads, submits, strict=True):
+        assert submit.began_ns <= head.began_ns
+        assert head.began_ns + head.ns <= submit.began_ns + submit.ns

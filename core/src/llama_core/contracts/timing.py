@@ -26,4 +26,4 @@ class TimingProgram(Program, Protocol):
         """Start or stop; a step costs nothing more while it is off, which it is at first."""
 
     def times(self) -> Sequence[Timing]:
-        """Of the last step whose result was taken, in the order they ran; none while off."""
+        """Of the last step that ended, in the order they ran, once; none while off."""

@@ -187,6 +187,7 @@ class Engine:
 
     def _launch(self) -> bool:
         """Plan a step and give it to the program; False where there is none."""
+        self.trace.phase("schedule")
         plan = self.scheduler.schedule(self.clock())
         self._note(plan)
         if not plan.sequences:
@@ -217,6 +218,7 @@ class Engine:
 
     def _land(self, flight: Flight) -> None:
         """Wait for a step, and give every sequence what its rows gave."""
+        self.trace.phase("submit")  # goes on, or is waited for
         try:
             output = flight.pending.result()
             self.trace.phase("sample")

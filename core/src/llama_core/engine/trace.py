@@ -48,7 +48,8 @@ class Untraced:
     """What an engine tells when nobody profiles it, and nobody keeps."""
 
     def phase(self, name: str, **about: Any) -> None:
-        """The phase before ends, and this one begins; the first of a step begins the step."""
+        """This one begins, where it has not, and the one before ends; the first of a step begins
+        the step."""
 
     def end_step(self) -> None:
         """The step and its last phase end."""
@@ -82,6 +83,8 @@ class Trace(Untraced):
         return self._timed is not None
 
     def phase(self, name: str, **about: Any) -> None:
+        if self._phase is not None and self._phase[0] == name and not about:
+            return
         now = self._clock()
         if self._step is None:
             self._step = now

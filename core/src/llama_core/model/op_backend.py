@@ -198,7 +198,10 @@ class OpProgram:
         self._times = [] if on else None
 
     def times(self) -> Sequence[Timing]:
-        return tuple(self._times or ())
+        found = tuple(self._times or ())
+        if self._times is not None:
+            self._times = []
+        return found
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         programs.check_copies(pairs, self.kv)

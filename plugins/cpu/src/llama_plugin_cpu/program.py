@@ -252,6 +252,8 @@ class CpuProgram:
         """Linears that read the same rows run as one, and are told as one."""
         with self._lock:
             numbers = [] if self._clock is None else self._clock.tolist()
+            if self._clock is not None:
+                self._clock[:] = -1
         found: list[Timing] = []
         ran = False  # what the instructions that run together belong to
         for node, (began_ns, ns) in zip(self._lowering.added, numbers, strict=bool(numbers)):
