@@ -194,5 +194,7 @@ def test_model_plugins_are_listed_with_their_size_and_belong_to_pip(
     assert rows["torn"]["bytes"] is None
     assert "it needs the module 'no'" in rows["torn"]["reason"]
     assert llama("show", "pocket", "--json").json["architecture"] == "llama"
+    words = {"_LLAMA_COMPLETE": "bash_complete", "COMP_WORDS": "llama run poc", "COMP_CWORD": "2"}
+    assert "plain,pocket" in llama(env=words).out
     assert "pip uninstall llama-plugin-pocket" in llama("rm", "pocket", "--yes").err
     assert "Did you mean 'pocket'?" in llama("run", "pockte", "x").err

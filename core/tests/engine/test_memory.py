@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llama_core import Plugins
 from llama_core.announce import Announcements
 from llama_core.config import Config
 from llama_core.contracts.backend import Device
+from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.step import Plan
 from llama_core.discovery import discover
 from llama_core.engine import memory
@@ -23,7 +25,7 @@ from llama_core.errors import StrictError
 from llama_core.model import architectures
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph
-from llama_core.model.weights import Weights
+from llama_core.model.weights import DenseWeights, Weights
 
 from .sparse import sparse_model
 from .tinymodel import CONFIG, tiny_model
@@ -145,7 +147,7 @@ def test_the_error_says_what_is_needed_what_is_there_and_what_would_fit() -> Non
         fitted((graph, weights), room, length=64)
     said = str(caught.value)
     assert memory.size(weights.num_bytes + kv) in said
-    assert f"a small GPU has {memory.size(room)} left" in said
+    assert f"a small GPU has {memory.size(room)}." in said
     assert "In the encoding gguf:q8_0 its weights would take" in said
     with pytest.raises(TooLarge, match="No known encoding makes it fit"):
         fitted((graph, weights), kv + 1000, length=64)
@@ -156,6 +158,17 @@ def test_a_plan_that_was_given_is_kept(model: tuple[Graph, Weights]) -> None:
     assert fitted(model, 10 * GB, plan=given)[0] == given
     with pytest.raises(TooLarge):
         fitted(model, 1 << 20, plan=given)
+
+
+@pytest.mark.parametrize(("room_gib", "kv_gib"), [(100, 4), (6, 2), (2.25, 0.25)])
+def test_without_a_graph_the_config_says_how_much_is_likely(room_gib: float, kv_gib: float) -> None:
+    gib = 1 << 30
+    weights = DenseWeights({"a": np.broadcast_to(np.float32(0), gib // 2)})  # 2 GiB
+    config = {"n_layer": 32, "n_embd": 4096}  # 1 MiB a token
+    files = ModelFiles(Path("x"), "safetensors", config, weights)
+    device = Device("gpu:0", "cuda", "a GPU", int(room_gib * gib))
+    found = memory.likely_kv_bytes(files, Limits(max_length=4096), Plan(), device)
+    assert found == kv_gib * gib
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs sparse files")

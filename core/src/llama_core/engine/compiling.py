@@ -146,10 +146,10 @@ def _open(
     limits = _limits(asked, declared_context(files.config))
     device = choose_device(choice, asked.prefer_gpu) if choice.devices else None
     plan = asked.plan or _plan(device, limits)
-    if asked.plan is None:
-        plan = replace(plan, kv_bytes=memory.likely_kv_bytes(files.config, limits, plan))
     if device is not None:
         memory.check_weights(files.weights, device)
+    if asked.plan is None:
+        plan = replace(plan, kv_bytes=memory.likely_kv_bytes(files, limits, plan, device))
     with _blaming(plugins, PROGRAM.kind, choice.name, "open"):
         program = provider.open(files.path, plan)
     try:

@@ -8,14 +8,13 @@ includes the limits of the control groups this process is in.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llama_core.announce import Announcements
 from llama_core.contracts.backend import Device
+from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.step import Plan
 from llama_core.engine.request import Limits
 from llama_core.errors import LlamaError
@@ -120,17 +119,22 @@ def kv_bytes_for(graph: Graph, length: int, plan: Plan) -> int:
     return max(blocks) * plan.block_size * kv_bytes_per_token(graph, plan.kv_dtype)
 
 
-def likely_kv_bytes(config: Mapping[str, Any], limits: Limits, plan: Plan) -> int:
+def likely_kv_bytes(files: ModelFiles, limits: Limits, plan: Plan, device: Device | None) -> int:
     """KV memory for one sequence of a model without a graph, from what its config says, if it does.
 
-    As if every query head had a key of its own: more than is needed where they share.
+    As if every query head had a key of its own: more than is needed where they share. It is given
+    no more than half of what the weights leave, since a provider may hold those in wider numbers.
     """
-    found = text_config(config)
+    found = text_config(files.config)
     layers = found.get("num_hidden_layers", found.get("n_layer"))
     width = found.get("hidden_size", found.get("n_embd"))
     if not isinstance(layers, int) or not isinstance(width, int):
         return plan.kv_bytes
-    return max(plan.kv_bytes, limits.max_length * layers * 2 * width * KV_WIDTH[plan.kv_dtype])
+    wanted = limits.max_length * layers * 2 * width * KV_WIDTH[plan.kv_dtype]
+    room = None if device is None else room_of(device)
+    if room is not None:
+        wanted = min(wanted, (room - files.weights.num_bytes) // 2)
+    return max(plan.kv_bytes, wanted)
 
 
 def check_weights(weights: Weights, device: Device) -> None:
@@ -181,7 +185,7 @@ def fit(
     would = f"A context of {shorter} tokens would fit." if shorter >= LEAST_CONTEXT else None
     raise TooLarge(
         f"the model needs {size(need + plan.kv_bytes)} ({size(need)} of weights and "
-        f"{size(plan.kv_bytes)} of KV memory), and {device.name} has {size(room)} left",
+        f"{size(plan.kv_bytes)} of KV memory), and {device.name} has {size(room)}",
         remedy=would or _smaller(weights, room - plan.kv_bytes),
     )
 
