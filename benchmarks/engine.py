@@ -1,7 +1,10 @@
 """What the engine itself costs: bookkeeping, host sampling, queueing, prefix hits, streaming.
 
-Everything runs on a null program that computes nothing, so that what is measured is ours alone.
-Host sampling is measured apart, row by row, at a vocabulary of 32,768.
+All but the last rows run on a null program that computes nothing, so that what is measured is ours
+alone. Host sampling is measured apart, row by row, at a vocabulary of 32,768. Beside our scheduler
+stand those of nano-vllm and vLLM, each in an environment of its own under `benchmarks/.envs`:
+`nano-vllm` a checkout of its repository, `vllm` a virtual environment (its wheel brings the CUDA
+libraries along, which is why it is not installed from here).
 """
 
 from __future__ import annotations
@@ -9,29 +12,38 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from report import Row, publish, row, versions
+from report import Row, environment, lower_is_better, publish, row, versions
 
 from llama_core.builtin.plugin import CLASSES
 from llama_core.contracts.program import KVGroup, KVLayout
 from llama_core.contracts.step import Batch, Output
 from llama_core.contracts.transform import SamplingContext
+from llama_core.engine.blocks import BlockManager
 from llama_core.engine.chains import standard
 from llama_core.engine.engine import Engine
 from llama_core.engine.faces import ThreadedEngine
 from llama_core.engine.request import Limits, Params, Request
 from llama_core.engine.sampling import build
+from llama_core.engine.scheduler import Scheduler
+from llama_core.engine.sequence import Sequence as Stream
 
+HERE = Path(__file__).parent
 VOCABULARY = 32_768
+GOALS = {1: 0.05, 32: 0.3, 256: 1.5}  # milliseconds of a step, by number of sequences
 
 
 def create(kind: str, name: str, options: Mapping[str, Any]) -> Any:
@@ -93,6 +105,60 @@ def step(sequences: int, repeats: int) -> list[float]:
             made.step()
         samples.append((time.perf_counter() - began) / 20 * 1e3)
     return samples
+
+
+def schedule(sequences: int, repeats: int) -> list[float]:
+    """Milliseconds to plan a decoding step and to bring its sequences up to date."""
+    scheduler = Scheduler(BlockManager([None], 40_000, 16, 1024), 1024, sequences)
+    for number in range(sequences):
+        scheduler.add(Stream(number, [1 + (number + i) % 50 for i in range(100)]))
+
+    def turn() -> None:
+        for stream in scheduler.schedule().sequences:
+            stream.num_computed += stream.num_scheduled
+            stream.num_scheduled = 0
+            if stream.num_computed // 16 > stream.num_registered:
+                scheduler.blocks.commit(stream, stream.num_computed)
+            if not stream.num_uncomputed:
+                stream.tokens.append(7)
+
+    for _ in range(60):
+        turn()
+    assert len(scheduler.running) == sequences
+    samples = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        for _ in range(20):
+            turn()
+        samples.append((time.perf_counter() - began) / 20 * 1e3)
+    return samples
+
+
+def peers(repeats: int) -> tuple[dict[str, dict[str, list[float]]], str]:
+    """The samples of every peer that is here, and why the others are not."""
+    missing, found = [], {}
+    sources = HERE / ".envs" / "nano-vllm"
+    calls = {
+        "nano-vllm": (
+            "no checkout in benchmarks/.envs/nano-vllm",
+            f"nano_vllm({{}}, {str(sources)!r})",
+        ),
+        "vllm": ("no environment in benchmarks/.envs/vllm", "vllm({})"),
+    }
+    for name, (why, call) in calls.items():
+        python: Path | str = HERE / ".envs" / name / "bin" / "python"
+        if name == "nano-vllm" and (sources / "nanovllm").is_dir():
+            python = environment("nano-vllm-python", "numpy", "xxhash")
+        if isinstance(python, str) or not python.exists():
+            missing.append(f"{name}: {python if isinstance(python, str) else why}")
+            continue
+        code = f"import engine_peers as peer; peer.tell(peer.{call.format(repeats)})"
+        ran = subprocess.run([python, "-c", code], cwd=HERE, capture_output=True, text=True)
+        if ran.returncode:
+            missing.append(f"{name}: {(ran.stderr.strip().splitlines() or ['no message'])[-1]}")
+        else:
+            found[name] = json.loads(ran.stdout.splitlines()[-1])
+    return found, "; ".join(missing)
 
 
 def sampling(repeats: int, **options: Any) -> list[float]:
@@ -197,20 +263,57 @@ def first_token(repeats: int) -> list[float]:
     return samples
 
 
+def tiny_model(repeats: int, backend: str) -> list[float] | str:
+    """Milliseconds from the start of the import to the first token of a tiny model, or why not."""
+    code = (
+        "import sys, time; began = time.perf_counter()\n"
+        "from llama_core.engine.load import load\n"
+        "from llama_core.engine.request import Params\n"
+        "from llama_core.plugins import Plugins\n"
+        "with load(sys.argv[1], plugins=Plugins.load(), backend=sys.argv[2]) as model:\n"
+        "    for update in model.engine.stream(model.request('Once', Params(max_tokens=2))):\n"
+        "        print((time.perf_counter() - began) * 1e3)"
+    )
+    sys.path.insert(0, str(HERE.parent / "core" / "tests" / "engine"))
+    samples = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = import_module("tinymodel").tiny_model(Path(folder) / "tiny")
+        for _ in range(repeats):
+            command = [sys.executable, "-c", code, str(model), backend]
+            ran = subprocess.run(command, capture_output=True, text=True)
+            if ran.returncode:
+                return (ran.stderr.strip().splitlines() or ["no message"])[-1]
+            samples.append(float(ran.stdout.splitlines()[0]))
+    return samples
+
+
+def steps(repeats: int) -> list[Row]:
+    """The whole of a step, and its schedule beside the peers'."""
+    found, missing = peers(repeats)
+    rows = []
+    for sequences, goal in GOALS.items():
+        samples = step(sequences, repeats)
+        note = "greedy on a null program, from the schedule to the updates"
+        rows.append(row(f"engine.step.{sequences}", samples, "ms", goal=f"<={goal}", note=note))
+    about = (
+        "planning a step and bringing its sequences up to date; nano-vllm's blocks hold 256 tokens"
+    )
+    for sequences in GOALS:
+        theirs = {name: found.get(name, {}).get(str(sequences)) for name in ("nano-vllm", "vllm")}
+        made = row(
+            f"engine.schedule.{sequences}",
+            schedule(sequences, repeats),
+            "ms",
+            peers={name: each and statistics.median(each) for name, each in theirs.items()},
+            note="; ".join(filter(None, (about, missing))),
+        )
+        rows.append(lower_is_better(made))
+    return rows
+
+
 def measure(quick: bool) -> list[Row]:
     repeats = 5 if quick else 40
-    rows = []
-    for sequences, goal in ((1, 0.05), (32, 0.3), (256, 1.5)):
-        rows.append(
-            row(
-                f"engine.step.{sequences}",
-                step(sequences, repeats),
-                "ms",
-                goal=f"<={goal}",
-                peers={"vllm": None, "nano-vllm": None},
-                note="greedy on a null program; no peer's scheduler was measured",
-            )
-        )
+    rows = steps(repeats)
     chains: dict[str, dict[str, Any]] = {
         "greedy": {"temperature": 0},
         "temperature": {"temperature": 0.8},
@@ -221,10 +324,12 @@ def measure(quick: bool) -> list[Row]:
     for name, options in chains.items():
         samples = sampling(repeats, **options)
         rows.append(row(f"engine.sampling.32k.{name}", samples, "ms", note="one row"))
-    few, many = queue(1_000 if quick else 10_000), queue(10_000 if quick else 100_000)
+    count = 10_000 if quick else 100_000
+    few, many = queue(count // 10), queue(count)
     for at, name, unit in ((0, "time", "us"), (1, "memory", "B"), (2, "step", "ms")):
-        note = f"{few[at]:.4g} {unit} at a tenth of the number"
-        rows.append(row(f"engine.queue.{name}", [many[at]], unit, note=note))
+        rows.append(row(f"engine.queue.{name}", [many[at]], unit, note=f"{count:,} requests wait"))
+        ratio, note = many[at] / few[at], "against a tenth of the number"
+        rows.append(row(f"engine.queue.{name}.growth", [ratio], "times", goal="<=1.2", note=note))
     rows.append(row("engine.prefix.saved", [prefix()], "of the rows", goal=">=0.95"))
     plain, looped = streaming(50 if quick else 1000)
     for name, samples in (("sync", plain), ("async", looped)):
@@ -232,6 +337,10 @@ def measure(quick: bool) -> list[Row]:
     rows.append(
         row("engine.first_token", first_token(2 if quick else 10), "ms", note="on a null program")
     )
+    for backend in ("reference", "cpu"):
+        found = tiny_model(2 if quick else 10, backend)
+        samples, note = ([], found) if isinstance(found, str) else (found, "two layers of 32")
+        rows.append(row(f"engine.first_token.tiny.{backend}", samples, "ms", note=note))
     return rows
 
 

@@ -119,12 +119,15 @@ class Scheduler:
         return plan
 
     def _schedule_decodes(self, plan: Schedule) -> None:
-        running, i = self.running, 0
+        running, i, block_size = self.running, 0, self.blocks.block_size
         spare = max(0, self.max_rows - len(running))  # drafts take only what decodes leave
         while i < len(running) and plan.num_rows < self.max_rows:
             sequence = running[i]
             i += 1
             if len(sequence.tokens) - sequence.num_computed != 1:
+                continue
+            if sequence.num_computed % block_size and not (sequence.drafts or sequence.shared):
+                self._charge(sequence, 1, plan)  # its last block has room, and is its own
                 continue
             rows = 1
             if sequence.drafts:
