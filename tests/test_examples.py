@@ -309,8 +309,8 @@ def test_batch_job(folder: Path, model: Loaded, tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in rows]
     lines[10] = "no JSON"
     source.write_text("\n".join(lines) + "\n\n")
-    command = [EXAMPLES / "batch_job.py", folder, source, output, "--max-tokens", 40]
-    first = subprocess.Popen([sys.executable, *map(str, command), "--at-a-time", "4"])
+    command = [EXAMPLES / "batch_job.py", folder, source, output, "--max-tokens", 80]
+    first = subprocess.Popen([sys.executable, *map(str, command), "--at-a-time", "2"])
     until(lambda: output.exists() and output.read_bytes().count(b"\n") > 20)
     first.kill()
     first.wait(WATCHDOG_SECONDS)
@@ -329,7 +329,7 @@ def test_batch_job(folder: Path, model: Loaded, tmp_path: Path) -> None:
     assert "Expecting value" in answers[11]["error"]
     assert sum("error" in row for row in answers.values()) == 4
     for number in (1, 150, 300):
-        assert answers[number]["text"] == answer(model, rows[number - 1]["prompt"], 40)
+        assert answers[number]["text"] == answer(model, rows[number - 1]["prompt"], 80)
     whole = output.read_bytes()
     run("batch_job", *command[1:])
     assert output.read_bytes() == whole, "a finished job has nothing to do"

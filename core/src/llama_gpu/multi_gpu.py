@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.choice import choose_backend
-from llama_core.contracts.backend import Device
+from llama_core.contracts.backend import SPEC, Device
 from llama_core.contracts.step import Plan
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits
 from llama_core.errors import ConfigError
+from llama_core.model import ops
+from llama_core.model.graph import GraphError
 from llama_core.plugins import Plugins
 from llama_gpu.llama import LlamaGPU
 from llama_gpu.missing import require
@@ -99,12 +101,28 @@ class MultiGPUManager:
     ) -> LlamaGPU:
         """The model, split over the GPUs; it answers as any `LlamaGPU` does."""
         ids = tuple(one.id for one in self.devices(backend))
-        return LlamaGPU(
-            model,
-            auto_detect_aws=auto_detect_aws,
-            backend=backend,
-            parallel=Parallel(self.config.capability, ids, self.config.options),
-            plan=plan,
-            limits=limits,
-            plugins=self.plugins,
-        )
+        try:
+            return LlamaGPU(
+                model,
+                auto_detect_aws=auto_detect_aws,
+                backend=backend,
+                parallel=Parallel(self.config.capability, ids, self.config.options),
+                plan=plan,
+                limits=limits,
+                plugins=self.plugins,
+            )
+        except GraphError as error:
+            self._check_line(backend, error)
+            raise
+
+    def _check_line(self, backend: str | None, error: GraphError) -> None:
+        """A backend that can neither sum nor send runs no rank: another one may."""
+        choice = choose_backend(self.plugins, backend)
+        nodes = ops.node("all_reduce", "sum", ("x",)), ops.node("send", "sent", ("x",), to=1)
+        reasons = [choice.backend.supports(node).reason for node in nodes]
+        if all(reasons):
+            others = [name for name in self.plugins.names(SPEC.kind) if name != choice.name]
+            raise ConfigError(
+                f"backend '{choice.name}' cannot run one rank of several: {reasons[0]}",
+                remedy=f"Name another in load(model, backend=...); here are {', '.join(others)}.",
+            ) from error

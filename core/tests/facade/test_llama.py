@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,15 @@ def test_a_stop_text_ends_the_answer(llama: LlamaGPU) -> None:
     assert llama.infer("Once", max_tokens=12, stop=["nowhere", stop]) == whole[: whole.index(stop)]
 
 
-def test_leaving_a_stream_cancels_it(llama: LlamaGPU) -> None:
+def test_leaving_a_stream_cancels_it(llama: LlamaGPU, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = llama._loaded.program
+    submit = program.submit
+
+    def slow(batch: Any) -> Any:
+        time.sleep(0.01)
+        return submit(batch)
+
+    monkeypatch.setattr(program, "submit", slow)
     with closing(llama.stream_infer("Once", max_tokens=400)) as pieces:
         next(pieces)
         assert llama.get_memory_usage()["kv"]["used_bytes"] > 0
@@ -101,6 +110,7 @@ def test_leaving_a_stream_cancels_it(llama: LlamaGPU) -> None:
     while llama.get_memory_usage()["kv"]["used_bytes"]:
         assert time.monotonic() < end, "its blocks are never given back"
         time.sleep(0.002)
+    assert llama._loaded.engine.engine.counters.finished["cancelled"] == 1
 
 
 def test_what_is_not_said_fits_the_context(folder: Path, plugins: Plugins) -> None:

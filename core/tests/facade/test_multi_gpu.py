@@ -168,6 +168,39 @@ def test_a_strategy_that_nobody_has_comes_with_the_way_to_get_it(
         MultiGPUManager(GPUConfig(gpu_ids=[0, 1], strategy="tenser_parallel"), plugins=plugins)
 
 
+ALONE = """
+from llama_core import hookimpl
+from llama_core.builtin.reference import Reference
+from llama_core.contracts.backend import Support
+from llama_core.model.graph import GraphError
+
+class Alone(Reference):
+    def supports(self, node):
+        alone = node.op in ("all_reduce", "all_gather", "send", "recv")
+        return Support(f"it has no {node.op}" if alone else None)
+    def compile(self, graph, weights, plan):
+        lacking = [node.name for node in graph.nodes if not self.supports(node)]
+        if lacking:
+            raise GraphError("backend 'alone' cannot run it", lacking)
+        return super().compile(graph, weights, plan)
+
+@hookimpl
+def llama_create_backend():
+    return Alone()
+"""
+
+
+def test_a_backend_that_knows_no_ranks_names_others(folder: Path, site: Site) -> None:
+    provides = [{"kind": "backend", "name": "alone", "api": 1, "priority": 60}]
+    site.add("alone", {"provides": provides}, {"llama_plugin_alone/__init__.py": ALONE})
+    with site.plugins() as plugins:
+        manager = MultiGPUManager(GPUConfig(gpu_ids=[0, 1]), plugins=plugins)
+        with pytest.raises(LlamaError, match="it has no all_reduce.*here are reference"):
+            manager.load(folder)
+        with manager.load(folder, backend="reference") as llama:
+            assert llama.infer("Once", max_tokens=2)
+
+
 def test_a_model_that_cannot_be_split_so_says_why(folder: Path, plugins: Plugins) -> None:
     manager = MultiGPUManager(GPUConfig(gpu_ids=[0, 1, 2]), plugins=plugins)
     with pytest.raises(LlamaError, match="2 key heads do not divide by 3"):
