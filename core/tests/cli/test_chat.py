@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -57,6 +58,7 @@ class Terminal:
             preexec_fn=_take_terminal,
         )
         os.close(slave)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.raw = ""
         self.seen = 0
 
@@ -82,7 +84,7 @@ class Terminal:
             assert left > 0, f"no {text!r} came, but {self.text[self.seen :]!r}"
             if select.select([self.master], [], [], left)[0]:
                 try:
-                    self.raw += os.read(self.master, 4096).decode()
+                    self.raw += self._decoder.decode(os.read(self.master, 4096))
                 except OSError:  # the other side is closed
                     raise AssertionError(f"it ended before {text!r}: {self.text!r}") from None
         found, self.seen = self.text[self.seen : at], at + len(text)
@@ -98,7 +100,7 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.master], [], [], 0.1)[0]:
                 try:
-                    self.raw += os.read(self.master, 4096).decode()
+                    self.raw += self._decoder.decode(os.read(self.master, 4096))
                 except OSError:
                     break
         return self.process.wait(PATIENCE_SECONDS)
@@ -239,6 +241,14 @@ def test_settings(terminal: Terminal) -> None:
     assert "/regen" in terminal.line("/help")
 
 
+def test_a_line_that_is_no_text_is_not_the_end(terminal: Terminal) -> None:
+    """Whether its odd bytes are dropped or refused is for the system's library to say."""
+    os.write(terminal.master, b"gr\xfcn\n")
+    terminal.expect("\n> ")
+    terminal.line("/clear")
+    assert "Hello there." in terminal.line("hi")
+
+
 def test_ctrl_d_leaves(terminal: Terminal) -> None:
     terminal.send("\x04")
     assert terminal.code() == 0
@@ -264,6 +274,8 @@ def test_machines_get_one_line_an_answer(llama: Llama, model: Path) -> None:
         terminal.expect("> ")
         answers = [terminal.line(text).splitlines()[-1] for text in ("hi", "hi")]
         assert [json.loads(a)["text"] for a in answers] == ["Hello there.", "We spoke before."]
+        refused = json.loads(terminal.line("/cleer").splitlines()[-1])
+        assert "/cleer" in refused["error"]["message"]
     finally:
         terminal.close()
 

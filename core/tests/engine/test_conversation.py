@@ -79,6 +79,15 @@ def test_tools_need_a_place_in_the_template(loaded: Loaded) -> None:
         Conversation(loaded, template="{{ messages[0].content }}", tools=({"name": "f"},))
 
 
+def test_a_template_for_the_use_of_tools_is_used_with_tools(tmp_path: Path) -> None:
+    folder = scripted_model(tmp_path / "two", template="{{ messages[0].content }}<|hello|>")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(TEMPLATE)
+    with load(folder, plugins=Plugins(discover([]), Config())) as one:
+        assert Conversation(one).dialect.tools is None
+        assert Conversation(one, tools=({"name": "look_up"},)).dialect.tools == "tools-hermes"
+
+
 def test_the_oldest_turns_make_room(loaded: Loaded) -> None:
     talk = Conversation(loaded)
     left_out = []

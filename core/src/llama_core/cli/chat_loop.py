@@ -71,9 +71,16 @@ class Loop:
                 interrupted = True
                 click.secho("(ctrl-C again, ctrl-D or /exit leaves)", dim=True, err=True)
             except LlamaError as error:
-                click.echo(f"error: {error}", err=True)
-            except click.ClickException as error:
-                click.echo(f"error: {error.format_message()}", err=True)
+                self._complain(error)
+            except click.UsageError as error:
+                self._complain(LlamaError(error.format_message()))
+            except UnicodeDecodeError as error:
+                self._complain(LlamaError(f"what was typed is no UTF-8: {error}"))
+
+    def _complain(self, error: LlamaError) -> None:
+        click.echo(f"error: {error}", err=True)
+        if self.as_json:
+            click.echo(json.dumps({"error": error.to_dict()}, ensure_ascii=False))
 
     def params(self) -> Params:
         return sampling.params(self.said, self.loaded.files.generation)
@@ -217,15 +224,16 @@ def load_conversation(conversation: Conversation, path: Path) -> None:
     except (ValueError, RecursionError) as error:
         raise LlamaError(f"{path} holds no conversation: {error}") from error
     messages = held.get("messages") if isinstance(held, dict) else held
-    if not isinstance(messages, list) or not all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) for message in messages
+    system = held.get("system") if isinstance(held, dict) else conversation.system
+    if (
+        not isinstance(messages, list)
+        or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages)
+        or not isinstance(system, str | None)
     ):
         raise LlamaError(
             f"{path} holds no conversation", remedy="It is a list of messages with a role each."
         )
-    if isinstance(held, dict):
-        conversation.system = held.get("system")
-    conversation.messages[:] = messages
+    conversation.system, conversation.messages = system, messages
 
 
 def _turns(num: int) -> str:

@@ -56,7 +56,7 @@ class Conversation:
         self.tools = tuple(tools)
         self.variables = dict(variables or {})  # what the template offers besides
         self.messages: list[Message] = []
-        self.template = template or _template(loaded)
+        self.template = template or _template(loaded, bool(self.tools))
         self.dialect: Dialect = choose_dialect(self.template, model_type(loaded.files.config))
         if self.tools and "tools" not in self.template:
             raise LlamaError("the model's chat template has no place for tools")
@@ -170,9 +170,12 @@ def channel(pieces: Sequence[Piece], name: str) -> str:
     return "".join(piece.text for piece in pieces if piece.channel == name)
 
 
-def _template(loaded: Loaded) -> str:
+def _template(loaded: Loaded, tools: bool) -> str:
+    """The model's own; where it has one for the use of tools, that one if there are any."""
+    named = loaded.files.tokenizer.get("templates", {})
+    name = "tool_use" if tools and "tool_use" in named else None
     try:
-        return chat_template(loaded.files, loaded.tokenizer).source
+        return chat_template(loaded.files, loaded.tokenizer, name).source
     except ChatError as error:
         raise ChatError(
             error.message,
