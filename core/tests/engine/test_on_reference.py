@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llama_core.builtin.ngram import NgramLookup
@@ -14,6 +15,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.request import Limits, Request
 from llama_core.model.architectures import create as architecture
 from llama_core.model.generated import random_weights
+from llama_core.model.weights import TensorWeights, tensor
 
 from .toy import SAMPLED, Letters, ask, collect, create, drain
 
@@ -101,3 +103,24 @@ def test_batched_tokens_are_solo_tokens_on_the_reference(kind: str, kv_dtype: st
                 assert (shared.updates[-1].hidden == alone.updates[-1].hidden).all()
         solo.close()
     busy.close()
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_weights_that_are_none_end_the_requests_that_meet_them(in_flight: int) -> None:
+    """A row of the embedding is NaN: whoever says that token ends."""
+    graph = architecture("llama").build({**SIZES, "model_type": "llama"})
+    sound = random_weights(graph, 0)
+    held = {name: sound[name] for name in sound}
+    embedding = held["embed.weight"].decode().copy()
+    embedding[9] = np.nan
+    held["embed.weight"] = tensor(embedding)
+    program = Reference().compile(graph, TensorWeights(held), Plan(kv_bytes=1 << 20))
+    made = Engine(program, Limits(max_length=64), create=create, in_flight=in_flight)
+    made.add(ask("ill", (9, 1)))
+    made.add(ask("well", (1, 2), max_tokens=4))
+    answers = collect(drain(made))
+    assert answers["ill", 0].error.code == "sampling_fault"
+    assert "NaN" in str(answers["ill", 0].error)
+    assert answers["ill", 0].tokens == []
+    assert answers["well", 0].finish == "length"
+    made.close()

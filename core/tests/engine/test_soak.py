@@ -28,7 +28,7 @@ from llama_core.errors import LlamaError
 from .test_faces import until
 from .toy import SAMPLED, Letters, Ready, Sampling, Toy, ask, create, make, run
 
-WATCHDOG_SECONDS = 600.0
+WATCHDOG_SECONDS = 3600.0
 
 
 class Shaky(Sampling):

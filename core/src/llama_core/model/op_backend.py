@@ -173,6 +173,8 @@ class OpProgram:
         tokens = None
         if tokens_R.any():
             tokens = np.argmax(logits_RV[tokens_R], axis=1).astype(np.int32)
+            highest_R = logits_RV[tokens_R][np.arange(len(tokens)), tokens]
+            tokens[~np.isfinite(highest_R)] = -1  # NaN counts as the highest
             self._sampled_T[wanted_R[tokens_R]] = tokens
         wants_hidden = hidden_RD is not None and hidden_R.any()
         return Output(

@@ -50,7 +50,8 @@ class Sampled:
         self.tokens_T = None
         if tokens_R is not None:
             self.tokens_T = torch.zeros(num_rows, dtype=torch.int64, device=self.device)
-            self.tokens_T[torch.from_numpy(rows).to(self.device)] = tokens_R
+            # What goes on from a row of NaN is dropped, but has to be computed on some token.
+            self.tokens_T[torch.from_numpy(rows).to(self.device)] = tokens_R.clamp(min=0)
 
 
 class Answer:
@@ -74,7 +75,7 @@ class Answer:
         if logits_RV is not None:
             self._finite = torch.isfinite(logits_RV).all(1)
             chosen = self._pick(logits_RV, Want.TOKEN)
-            self._tokens = None if chosen is None else chosen.argmax(1)
+            self._tokens = None if chosen is None else _likeliest(chosen)
         token_rows = self._rows_R[self._want_R == Want.TOKEN]
         sampled.keep(
             token_rows if self._tokens is not None else token_rows[:0],
@@ -104,6 +105,13 @@ class Answer:
     def _report(self, finite_R: Array) -> None:
         rows = self._rows_R[~finite_R & (self._want_R != Want.HIDDEN)]
         programs.note_not_finite(self._batch, rows, self._announcements)
+
+
+def _likeliest(logits_RV: Tensor) -> Tensor:
+    """The first of the likeliest tokens of each row, -1 where its logits hold NaN."""
+    tokens_R = logits_RV.argmax(1)  # of NaN too
+    highest_R = logits_RV.gather(1, tokens_R[:, None])[:, 0]
+    return tokens_R.where(torch.isfinite(highest_R), -1)
 
 
 def _floats(x: Tensor | None) -> Array | None:
