@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import select
 import signal
 import subprocess
@@ -13,7 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .conftest import Llama
+
+pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
 
 NAME = "hf:org/tiny"
 
