@@ -151,6 +151,13 @@ def test_a_window_longer_than_the_memory_is_refused() -> None:
         evaluate(windows([0] * 65), saying(0.0, 0.0))
 
 
+def test_a_model_that_looks_both_ways_predicts_nothing() -> None:
+    model = saying(0.0, 0.0)
+    model.program.whole = True
+    with pytest.raises(EvaluationError, match="predicts no next token"):
+        evaluate(windows([0, 1]), model)
+
+
 def test_errors_are_those_of_a_mean() -> None:
     x_WP = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]])
     found = Estimate.of(x_WP)

@@ -99,8 +99,12 @@ def _shown(
 
 
 def drawn(own: Prediction, base: Prediction | None, strayed: Divergence | None) -> str:
-    both = [own] if base is None else [own, base]
-    curves = [Curve(f"{one.name} ({one.backend})", _by_position(one.nll_WP)) for one in both]
+    both = [("", own)] if base is None else [("", own), ("the base, ", base)]
+    curves = [
+        Curve(f"{role}{one.name} ({', '.join((one.backend, *one.rewrites))})",
+              _by_position(one.nll_WP))
+        for role, one in both
+    ]  # fmt: skip
     panels = [Panel("Surprise by position", "tokens before", "nats a token", curves)]
     if strayed is not None:
         ordered = sorted(strayed.kld_WP.reshape(-1).tolist())

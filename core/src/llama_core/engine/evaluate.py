@@ -190,6 +190,11 @@ def evaluate(
     """Feed every window, to both models side by side; `progress` is told after each."""
     num_windows, length = text.windows_WN.shape
     for one in (model, base):
+        if one is not None and getattr(one.program, "whole", False):
+            raise EvaluationError(
+                f"{one.name} looks both ways, so it predicts no next token",
+                remedy="Perplexity is of models that generate.",
+            )
         if one is not None and one.engine.engine.limits.max_length < length:
             raise EvaluationError(
                 f"a window has {length} tokens, and {one.name} on {one.choice.name} holds "

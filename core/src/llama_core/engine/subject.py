@@ -86,6 +86,9 @@ def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
         loaded.load_seconds,
         loaded.close,
     )
+    if getattr(loaded.program, "whole", False):
+        subject.close()
+        raise ConfigError(f"{loaded.name} looks both ways: it has no tokens a second to measure")
     kv = loaded.program.kv
     if kv.num_blocks < wanted.sequences * -(-wanted.tokens // kv.block_size):
         subject.close()
