@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_core.builtin.transforms import TRANSFORMS
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import Batch
 from llama_core.engine.faults import (
@@ -495,10 +497,17 @@ class Halved:
 
 
 def test_a_transform_of_ones_own_is_never_passed_over() -> None:
-    def replaced(kind: str, name: str, options: Any) -> Any:
+    def halving(kind: str, name: str, options: Any) -> Any:
         return Halved(**options) if name == "temperature" else create(kind, name, options)
 
-    for program in (Sampling(), Toy()):
+    class Inherited(TRANSFORMS["temperature"]):  # type: ignore[misc]
+        def __call__(self, logits_NV: Any, context: Any) -> Any:
+            return logits_NV / np.float32(2 * self.temperature)
+
+    def derived(kind: str, name: str, options: Any) -> Any:
+        return Inherited(**options) if name == "temperature" else create(kind, name, options)
+
+    for program, replaced in product((Sampling(), Toy()), (halving, derived)):
         theirs = run(make(program, create=replaced), ask(seed=9, **SAMPLED))["r", 0]
         doubled = (Link("temperature", {"temperature": 1.6}), Link("top-k", {"k": 12}))
         same = ask(seed=9, transforms=doubled, sampler=Link("sample"))

@@ -54,7 +54,10 @@ class Temperature:
 
     def __init__(self, temperature: float = 1.0) -> None:
         self.temperature = np.float32(bounded("temperature", temperature, 0, 100, above=True))
-        self.standard = "temperature", temperature
+
+    @property
+    def standard(self) -> tuple[str, float]:
+        return "temperature", float(self.temperature)
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         return logits_NV / self.temperature
@@ -65,7 +68,10 @@ class TopK:
 
     def __init__(self, k: int = 40) -> None:
         self.k = int(bounded("top-k's k", k, 1, np.inf))
-        self.standard = "top-k", k
+
+    @property
+    def standard(self) -> tuple[str, float]:
+        return "top-k", self.k
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         if self.k >= logits_NV.shape[-1]:
@@ -79,7 +85,10 @@ class TopP:
 
     def __init__(self, p: float = 0.95) -> None:
         self.p = bounded("top-p's p", p, 0, 1, above=True)
-        self.standard = "top-p", p
+
+    @property
+    def standard(self) -> tuple[str, float]:
+        return "top-p", self.p
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         kept_NV = np.full_like(logits_NV, -np.inf)
@@ -99,9 +108,12 @@ class MinP:
     """Drops tokens less than p times as likely as the likeliest."""
 
     def __init__(self, p: float = 0.05) -> None:
-        p = bounded("min-p's p", p, 0, 1)
-        self.standard = "min-p", p
+        self.p = bounded("min-p's p", p, 0, 1)
         self.log_p = np.float32(np.log(p)) if p else np.float32(-np.inf)
+
+    @property
+    def standard(self) -> tuple[str, float]:
+        return "min-p", self.p
 
     def __call__(self, logits_NV: Logits, context: SamplingContext) -> Logits:
         return drop(logits_NV, logits_NV >= logits_NV.max(-1, keepdims=True) + self.log_p)

@@ -79,7 +79,8 @@ class Transform(Protocol):
 class StandardTransform(Transform, Protocol):
     """An optional power: one that says which standard link it is, so that a program may run it.
 
-    A transform of one's own under a standard name leaves this out, and is then always called.
+    A transform of one's own under a standard name leaves this out, and is then always called. It is
+    the class's own: what is inherited does not count, since a subclass may compute something else.
     """
 
     standard: tuple[str, float]  # as in `step.DeviceSampling`; a sampler may say it too

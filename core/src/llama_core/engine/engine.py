@@ -143,7 +143,7 @@ class Engine:
         self.counters.prompt_tokens += len(request.prompt)
 
     def cancel(self, request_id: str) -> bool:
-        """End a request now: nothing of it is in the next step. False where none is open."""
+        """End a request: no step planned from now on has it. False where none is open."""
         return self._end(request_id, "cancelled", None)
 
     @property
@@ -169,9 +169,6 @@ class Engine:
 
     def step(self) -> list[Update]:
         """One turn of the wheel: what happened, and to whom."""
-        self.trace.phase("schedule")
-        for answer, error in self.drafting.propose(self.scheduler.running, self._answers):
-            self._end(answer.request.id, "error", error)
         while self._may_launch() and self._launch():
             pass
         if self._flying:
@@ -188,6 +185,9 @@ class Engine:
     def _launch(self) -> bool:
         """Plan a step and give it to the program; False where there is none."""
         self.trace.phase("schedule")
+        self.trace.phase("schedule")
+        for answer, error in self.drafting.propose(self.scheduler.running, self._answers):
+            self._end(answer.request.id, "error", error)
         plan = self.scheduler.schedule(self.clock())
         self._note(plan)
         if not plan.sequences:
@@ -220,6 +220,8 @@ class Engine:
         """Wait for a step, and give every sequence what its rows gave."""
         self.trace.phase("submit")  # goes on, or is waited for
         try:
+            if self.in_flight > 1:
+                self.trace.phase("wait")
             output = flight.pending.result()
             self.trace.phase("sample")
             inspect(output, flight.rows, self.program.vocab_size)

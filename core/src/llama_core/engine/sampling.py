@@ -127,7 +127,8 @@ def on_device(chain: Chain, samples: frozenset[str]) -> tuple[tuple[str, float],
     """
     told = []
     for link in (*chain.transforms, chain.sampler):
-        name, number = getattr(link, "standard", ("", 0.0))
+        own: Any = link
+        name, number = own.standard if "standard" in vars(type(link)) else ("", 0.0)
         if name not in samples:
             return None
         told.append((str(name), float(number)))
