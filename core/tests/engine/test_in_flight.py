@@ -9,16 +9,20 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from llama_core.contracts.step import Batch, Output
-from llama_core.engine.request import Link, Update
-from llama_core.errors import LlamaError
+from llama_core.contracts.step import Batch, Output, Plan
+from llama_core.engine.load import load
+from llama_core.engine.request import Link, Params, Update
+from llama_core.errors import ConfigError, LlamaError
+from llama_core.plugins import Plugins
 
 from .test_solo_equals_batched import alone, same, some_request
+from .tinymodel import tiny_model
 from .toy import SAMPLED, Clock, Letters, Sampling, ask, collect, drain, make, run
 
 
@@ -102,6 +106,19 @@ def test_no_more_than_two_are_ever_needed(in_flight: int) -> None:
     program = Late()
     run(make(program, in_flight=in_flight), ask(**SAMPLED), ask("b", **SAMPLED))
     assert program.most_under_way == min(in_flight, 2)
+
+
+def test_the_plan_says_how_many(tmp_path: Path) -> None:
+    folder, tokens = tiny_model(tmp_path / "tiny"), []
+    for count in (1, 2):
+        plan = Plan(kv_bytes=1 << 20, in_flight=count)
+        with load(folder, plugins=Plugins.load(), backend="reference", plan=plan) as model:
+            assert model.engine.engine.in_flight == count
+            request = model.request("Once", Params(max_tokens=9))
+            tokens.append(model.engine.generate(request).choices[0].tokens)
+    assert tokens[0] == tokens[1]
+    with pytest.raises(ConfigError, match="in_flight must be at least 1, not 0"):
+        make(in_flight=0)
 
 
 def test_an_end_seen_late_costs_one_row_that_nobody_hears_of() -> None:
@@ -252,5 +269,5 @@ def test_a_storm_with_two_under_way(windows: tuple[int | None, ...]) -> None:
 
 @pytest.mark.slow
 def test_a_long_storm_with_two_under_way() -> None:
-    for seed in range(100, 400):
+    for seed in range(100, 220):
         storm(seed, ((None,), (None, 6), (6, 3))[seed % 3])

@@ -9,12 +9,12 @@ import pytest
 
 from llama_core.engine.chains import standard
 from llama_core.engine.faces import ThreadedEngine
-from llama_core.engine.faults import InvalidRequest
+from llama_core.engine.faults import DeadlineExceeded, InvalidRequest
 from llama_core.engine.request import Link
 from llama_core.engine.search import beam_search, best_of
 
 from .test_engine import reference_logprobs
-from .toy import SAMPLED, Toy, ask, make
+from .toy import SAMPLED, Clock, Toy, ask, make
 
 
 def plain_beams(
@@ -69,6 +69,24 @@ def test_impossible_searches_are_refused() -> None:
             beam_search(face, ask(max_tokens=None), 2)
         with pytest.raises(InvalidRequest, match="best_of must be at least n = 3, not 2"):
             best_of(face, ask(n=3), 2)
+        with pytest.raises(InvalidRequest, match="best_of = 65 .*: n must be from 1 to 64") as no:
+            best_of(face, ask(), 65)
+        assert no.value.param == "best_of"
+
+
+def test_a_deadline_is_for_the_whole_search() -> None:
+    clock = Clock()
+
+    def ticking() -> float:
+        clock.now += 1.0
+        return clock.now
+
+    with ThreadedEngine(make()) as face:
+        request = ask(max_tokens=8, deadline_seconds=60.0)
+        assert len(beam_search(face, request, 2, clock=ticking)) == 2
+        late = ask(max_tokens=8, deadline_seconds=5.0)
+        with pytest.raises(DeadlineExceeded, match="deadline of 5.0 s"):
+            beam_search(face, late, 2, clock=ticking)
 
 
 def test_the_best_of_several_are_the_likeliest_of_them() -> None:

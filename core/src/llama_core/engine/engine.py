@@ -84,6 +84,8 @@ class Engine:
         self.clock = clock
         self.counters = Counters()
         self.trace = Untraced()  # a Trace while somebody profiles
+        if in_flight < 1:
+            raise ConfigError(f"in_flight must be at least 1, not {in_flight}")
         # A draft stands on the token before it, which has to be known: such steps go one by one.
         self.in_flight = 1 if drafter else min(in_flight, MOST_IN_FLIGHT)
         self.whole: bool = getattr(program, "whole", False)

@@ -6,10 +6,12 @@ prefix cache makes that cheap. They know nothing of the scheduler, and work with
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from llama_core.engine.faces import Choice, Face
-from llama_core.engine.faults import InvalidRequest
+from llama_core.engine.faults import DeadlineExceeded, InvalidRequest
 from llama_core.engine.request import Link, Request
 
 
@@ -32,6 +34,7 @@ def beam_search(
     *,
     ends: frozenset[int] = frozenset(),
     length_penalty: float = 1.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Beam]:
     """The `width` best answers, best first, by log-probability over length to the penalty.
 
@@ -54,9 +57,14 @@ def beam_search(
         postprocessors=(),
     )
     live, finished = [Beam()], list[Beam]()
+    ends_at = None if request.deadline_seconds is None else clock() + request.deadline_seconds
     for step in range(request.params.max_tokens or 0):
+        left = None if ends_at is None else ends_at - clock()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(f"the deadline of {request.deadline_seconds} s has passed")
+        one = replace(request, params=params, deadline_seconds=left)
         asked = [
-            replace(request, id=f"{request.id}/{step}.{i}", params=params, answer=beam.tokens)
+            replace(one, id=f"{request.id}/{step}.{i}", answer=beam.tokens)
             for i, beam in enumerate(live)
         ]
         grown: list[Beam] = []
@@ -99,6 +107,12 @@ def best_of(face: Face, request: Request, count: int) -> list[Choice]:
     if count < n:
         raise InvalidRequest(f"best_of must be at least n = {n}, not {count}", param="best_of")
     params = replace(request.params, n=count, logprobs=request.params.logprobs or 0)
-    choices = face.generate(replace(request, params=params)).choices
+    try:
+        choices = face.generate(replace(request, params=params)).choices
+    except InvalidRequest as error:
+        if error.param != "n":
+            raise
+        said = f"best_of = {count} is out of bounds: {error.message}"
+        raise InvalidRequest(said, param="best_of") from error
     choices.sort(key=lambda choice: -choice.logprob / max(1, len(choice.tokens)))
     return choices[:n]
