@@ -15,9 +15,11 @@ def memory_usage(loaded: Loaded) -> dict[str, Any]:
     block_bytes = [group.bytes_per_token * layout.block_size for group in layout.groups]
     used = sum(pool.num_used * size for pool, size in zip(pools, block_bytes, strict=True))
     cached = sum(len(pool.idle) * size for pool, size in zip(pools, block_bytes, strict=True))
+    resident = resident_bytes()
     return {
-        "process_bytes": resident_bytes(),
-        "process_peak_bytes": peak_bytes(),
+        "process_bytes": resident,
+        # The system notes the peak now and then only, and may be behind.
+        "process_peak_bytes": max(peak_bytes() or 0, resident or 0) or None,
         "weights_file_bytes": loaded.files.weights.num_bytes,  # a backend may pack them otherwise
         "kv": {
             "total_bytes": sum(layout.num_blocks * size for size in block_bytes),
@@ -44,5 +46,4 @@ def peak_bytes() -> int | None:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
-    noted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return max(noted, resident_bytes() or 0)  # the system notes it now and then only
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
