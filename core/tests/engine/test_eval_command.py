@@ -95,6 +95,7 @@ def test_a_text_may_come_from_a_pipe(folder: Path, prose: Path) -> None:
         (b"a" * 900, ["--window", "600"], "600 tokens"),
         (b"a" * 90, ["--rewrite", "reencode:encoding=q8row"], "no encoding named 'q8row'"),
         (b"a" * 90, ["--rewrite", "act:act=q9"], "q9"),
+        (b"a" * 90, ["--plot", "nowhere/x.svg"], "there is no folder nowhere"),
         (b"a" * 90, ["--stop", "x"], "--stop does nothing without --suite"),
         (b"a" * 90, ["--against-backend", "reference"], "does nothing without --against"),
     ],

@@ -187,3 +187,15 @@ def test_run_writes_a_profile_beside_its_answer(folder: Path, tmp_path: Path) ->
         line.split("  ")[0] for line in done.err.splitlines()
     }
     assert len(json.loads(path.read_text("utf-8"))["traceEvents"]) > 100
+
+
+def test_a_profile_that_cannot_be_written_is_refused_before_the_work(
+    folder: Path, tmp_path: Path
+) -> None:
+    for path, words in (
+        (tmp_path, "is a folder"),
+        (tmp_path / "nowhere" / "trace.json", "there is no folder"),
+    ):
+        done = llama("run", folder, "Hello", "--profile", path)
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.files import NewFile
 from llama_core.cli.loading import complete_model, opened, rewrite_option, waiting
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
@@ -29,7 +30,11 @@ MAX_TOKENS = 64
 
 @click.command("eval", epilog="Example: llama eval ./model-q4 --text book.txt --against ./model")
 @click.argument("model", shell_complete=complete_model)
-@click.option("--text", type=click.File("rb"), help="Measure perplexity on this file; - is stdin.")
+@click.option(
+    "--text",
+    type=click.File("rb", lazy=True),
+    help="Measure perplexity on this file; - is stdin.",
+)
 @click.option(
     "--suite",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -50,11 +55,7 @@ MAX_TOKENS = 64
     help=f"Of an answer to a suite's question.  [default: {MAX_TOKENS}]",
 )
 @click.option("--stop", multiple=True, help="End an answer to a suite's question before this text.")
-@click.option(
-    "--plot",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Draw the curves into this SVG file.",
-)
+@click.option("--plot", type=NewFile(), help="Draw the curves into this SVG file.")
 @json_option
 @pass_session
 def command(
@@ -109,7 +110,8 @@ def _refuse_idle(needs: str, options: Mapping[str, Any]) -> None:
 
 def _decoded(file: Any) -> str:
     """The file's text; a file of something else is refused."""
-    data: bytes = file.read()
+    with file:
+        data: bytes = file.read()
     try:
         text = data.decode("utf-8-sig")
         at = text.find("\0")

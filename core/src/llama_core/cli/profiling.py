@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from llama_core.cli.files import NewFile
 from llama_core.cli.output import table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def profile_option(command: F) -> F:
     """Add `--profile` to a command, as the argument `profile`."""
     return click.option(
         "--profile",
-        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        type=NewFile(),
         help="Write where the time went into this file, for chrome://tracing or Perfetto.",
     )(command)
 

@@ -1,0 +1,26 @@
+"""Files that a command writes at its end: whether they can be written is seen at its beginning."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class NewFile(click.ParamType):
+    """The path of a file that is there and writable, or can be made."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        path = Path(value)
+        folder = path.parent
+        if path.is_dir():
+            self.fail(f"{path} is a folder", param, ctx)
+        if not folder.is_dir():
+            self.fail(f"there is no folder {folder}", param, ctx)
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            self.fail(f"{path} cannot be written", param, ctx)
+        return path
