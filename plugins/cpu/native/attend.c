@@ -2,8 +2,6 @@
 #include "pool.h"
 #include "program.h"
 
-#define QUERIES 4 /* that walk together */
-
 typedef struct attending {
     llama_program *p;
     const llama_op *op;

@@ -11,7 +11,8 @@
 
 #define PANEL 16        /* rows of a matrix that lie side by side */
 #define MAX_HEAD 1024   /* widest attention head */
-#define SEGMENT 512     /* keys under one running softmax; longer pasts are merged in order */
+#define SEGMENT 512     /* keys under one softmax; longer pasts are merged in order */
+#define QUERIES 8       /* that read the same keys together */
 
 enum matrix_kind { M_F32, M_F16, M_BF16, M_CODES8, M_CODES4, M_TABLE4 };
 
@@ -57,15 +58,15 @@ typedef struct kv_layer {
     float *key_scales, *value_scales; /* q8: [block][kv head][chunks * 16] */
 } kv_layer;
 
-/* Up to four queries of one key head: rows of one sequence, or heads of one row. */
+/* Queries of one key head: rows of one sequence, or heads of one row. */
 typedef struct attend_args {
     const kv_layer *kv;
     const int32_t *table; /* block ids of the sequence */
     int32_t head;         /* key head */
     int32_t count;
-    const float *q[4];
-    float *out[4];
-    int32_t first[4], last[4]; /* positions seen, both included */
+    const float *q[QUERIES];
+    float *out[QUERIES];
+    int32_t first[QUERIES], last[QUERIES]; /* positions seen, both included */
     float scale, softcap;
 } attend_args;
 

@@ -171,16 +171,25 @@ def test_attention_on_every_memory(tier, kv_dtype, block_size):
         assert np.array_equal(run(cpu(tier, 2), given, held, *works, plan=plan), found)
 
 
-def test_long_past(tier):
+@pytest.mark.parametrize("block_size", [64, 24, 7])
+@pytest.mark.parametrize("window", [None, 600])
+def test_long_past(tier, block_size, window):
     """Past a segment of 512 keys the parts are merged; a chunk still changes no bit."""
-    given, held, width = attention(4, 2, 16)
-    plan = replace(PLAN, block_size=64, max_tokens=1024, kv_bytes=1 << 23)
-    x = numbers(1010, width)
-    expected = run(reference(), given, held, batch(x), plan=plan)
-    found = run(cpu(tier), given, held, batch(x), plan=plan)
+    given, held, width = attention(4, 2, 16, window=window)
+    plan = replace(PLAN, block_size=block_size, max_tokens=1024, kv_bytes=1 << 23)
+    x = numbers(1060, width)
+    table = ((tuple(range(-(-1060 // block_size))),),)
+
+    def cut(*lengths):
+        ends = np.cumsum(lengths)
+        works = [batch(x[e - n : e], start=int(e - n)) for n, e in zip(lengths, ends, strict=True)]
+        return [replace(work, blocks_G=table) for work in works]
+
+    expected = run(reference(), given, held, *cut(1000, 60), plan=plan)
+    found = run(cpu(tier), given, held, *cut(1000, 60), plan=plan)
     assert off(found, expected) < 3e-6
-    works = [batch(x[:700], start=0), batch(x[700:1009], start=700), batch(x[1009:], start=1009)]
-    assert np.array_equal(run(cpu(tier, 2), given, held, *works, plan=plan), found)
+    chunks = cut(505, 15, 489, 50, 1)
+    assert np.array_equal(run(cpu(tier, 2), given, held, *chunks, plan=plan), found)
 
 
 @pytest.mark.parametrize("act", ["none", "q8:32"])

@@ -1,22 +1,24 @@
-/* Attention over a paged memory of keys and values, with a running softmax.
+/* Attention over a paged memory of keys and values.
  *
- * A query walks the past in chunks of 16 keys, aligned to blocks, from the first it sees to the
- * last; past every SEGMENT keys it starts a new running softmax and merges the finished one. Where
- * chunks and segments begin depends on positions alone. Up to four queries that read the same keys
- * walk together; each computes what it would alone.
+ * The past is cut into segments of about SEGMENT positions. Within one, all scores are computed,
+ * the greatest is found, and the values are added up by their weights; segments are merged in order.
+ * Where one begins depends on positions alone. Queries that read the same keys walk together; each
+ * computes what it would alone.
  *
- * Legend: Q queries that walk together, D numbers of a head, j key in its chunk.
+ * Keys lie in chunks of up to 16, and a chunk belongs to the segment it begins in.
+ *
+ * Legend: Q queries that walk together, D numbers of a head, j key in its segment.
  */
 #include "tier.h"
 
 #include "../llama_cpu.h"
 
 typedef struct walk {
-    float most, total;
     int merged_any;
-    float merged_most, merged_total;
-    float sums[MAX_HEAD];   /* of the running segment, [padded D] */
-    float merged[MAX_HEAD]; /* of those before it */
+    float most, total;      /* of the segments merged so far */
+    float merged[MAX_HEAD]; /* their values, [padded D] */
+    float sums[MAX_HEAD];   /* those of the segment under way */
+    float weights[SEGMENT + 2 * LANES];
 } walk;
 
 INLINE vf cached(int type, const uint8_t *base, size_t at) {
@@ -28,89 +30,123 @@ INLINE vf cached(int type, const uint8_t *base, size_t at) {
     }
 }
 
-INLINE void scores_of(const kv_layer *kv, int type, size_t keys, const float *const *q, const int Q,
-                      vf *scores) {
+/* Where the chunk of a position begins, and the one after it. */
+INLINE int32_t chunk_of(const kv_layer *kv, int32_t position) {
+    return position - position % kv->block_size % LANES;
+}
+INLINE int32_t chunk_after(const kv_layer *kv, int32_t chunk) {
+    const int32_t left = kv->block_size - chunk % kv->block_size;
+    return chunk + (left < LANES ? left : LANES);
+}
+
+/* The first chunk that begins at or after a multiple of SEGMENT. */
+static int32_t segment_start(const kv_layer *kv, int32_t number) {
+    const int32_t chunk = chunk_of(kv, number * SEGMENT);
+    return chunk < number * SEGMENT ? chunk_after(kv, chunk) : chunk;
+}
+
+/* The head under way in the block of a position, counted in heads. */
+INLINE size_t head_at(const attend_args *a, int32_t position) {
+    const kv_layer *kv = a->kv;
+    return (size_t)a->table[position / kv->block_size] * (size_t)kv->kv_heads + (size_t)a->head;
+}
+
+/* Products of queries first.. with the keys of one chunk. */
+INLINE void scores_of(const attend_args *a, int type, int32_t chunk, int32_t j, int first, const int Q,
+                      walk *walks) {
+    const kv_layer *kv = a->kv;
+    const size_t head = head_at(a, chunk), within = (size_t)(chunk % kv->block_size);
+    const size_t keys = head * kv->key_head + within * (size_t)kv->head_dim;
+    vf scores[4];
     UNROLL for (int i = 0; i < Q; i++) scores[i] = vf_zero();
     for (int32_t d = 0; d < kv->head_dim; d++) {
         vf lanes = cached(type, kv->keys, keys + (size_t)d * LANES);
-        UNROLL for (int i = 0; i < Q; i++) scores[i] = vf_fma(vf_set(q[i][d]), lanes, scores[i]);
+        UNROLL for (int i = 0; i < Q; i++)
+            scores[i] = vf_fma(vf_set(a->q[first + i][d]), lanes, scores[i]);
+    }
+    const size_t scale = head * (size_t)kv->chunks * LANES + within;
+    UNROLL for (int i = 0; i < Q; i++) {
+        if (type == LLAMA_KV_Q8) scores[i] = vf_mul(scores[i], vf_load(kv->key_scales + scale));
+        vf_store(walks[first + i].weights + j, scores[i]);
     }
 }
 
-/* Weigh the chunk's keys and give exp(score - most); `most` and `total` move along. */
-static __attribute__((noinline)) void weigh(const float *raw, int32_t low, int32_t high,
-                                            const attend_args *a, walk *w, float weights[LANES],
-                                            float *kept) {
-    vf scores = vf_mul(vf_load(raw), vf_set(a->scale));
+/* Of all queries with the chunks from..to. Lanes past a chunk's keys are written over by the next
+ * chunk, and what a query does not see is never looked at. */
+INLINE void score(const attend_args *a, int type, int32_t start, int32_t from, int32_t to, walk *walks) {
+    for (int32_t chunk = from; chunk <= to; chunk = chunk_after(a->kv, chunk)) {
+        int i = 0;
+        for (; i + 4 <= a->count; i += 4) scores_of(a, type, chunk, chunk - start, i, 4, walks);
+        if (i + 2 <= a->count) scores_of(a, type, chunk, chunk - start, i, 2, walks), i += 2;
+        if (i < a->count) scores_of(a, type, chunk, chunk - start, i, 1, walks);
+    }
+}
+
+INLINE vf scaled(const attend_args *a, vf score) {
+    score = vf_mul(score, vf_set(a->scale));
     if (a->softcap > 0) {
-        vf cap = vf_set(a->softcap);
-        scores = vf_mul(vf_tanh(vf_div(scores, cap)), cap);
+        const vf cap = vf_set(a->softcap);
+        score = vf_mul(vf_tanh(vf_div(score, cap)), cap);
     }
-    if (low > 0 || high < LANES - 1) {
-        float lanes[LANES];
-        vf_store(lanes, scores);
-        for (int32_t j = 0; j < LANES; j++)
-            if (j < low || j > high) lanes[j] = -INFINITY;
-        scores = vf_load(lanes);
-    }
-    float most = vf_greatest(scores);
-    most = w->most > most ? w->most : most;
-    *kept = 1.0f;
-    if (most != w->most) {
-        vf moved = vf_exp(vf_set(w->most - most));
-        float one[LANES];
-        vf_store(one, moved);
-        *kept = one[0];
-    }
-    vf raised = vf_exp(vf_sub(scores, vf_set(most)));
-    vf_store(weights, raised);
-    w->total = w->total * *kept + vf_sum(raised);
-    w->most = most;
+    return score;
 }
 
-INLINE void gather_values(const kv_layer *kv, int type, size_t values, int32_t low, int32_t high,
-                          float weights[][LANES], const float *kept, walk *const *w, const int Q) {
+/* Scores of keys low..high become weights exp(score - most), all others 0. */
+static void weigh(const attend_args *a, float *weights, int32_t low, int32_t high, float *most,
+                  float *total) {
+    const int32_t first = low / LANES * LANES, last = high / LANES * LANES;
+    vf greatest = vf_set(-INFINITY), sum = vf_zero();
+    for (int32_t j = first; j <= last; j += LANES)
+        vf_store(weights + j, scaled(a, vf_load(weights + j)));
+    for (int32_t j = first; j < low; j++) weights[j] = -INFINITY;
+    for (int32_t j = high + 1; j < last + LANES; j++) weights[j] = -INFINITY;
+    for (int32_t j = first; j <= last; j += LANES) greatest = vf_most(vf_load(weights + j), greatest);
+    *most = vf_greatest(greatest);
+    for (int32_t j = first; j <= last; j += LANES) {
+        vf weight = vf_exp(vf_sub(vf_load(weights + j), vf_set(*most)));
+        vf_store(weights + j, weight);
+        sum = vf_add(sum, weight);
+    }
+    *total = vf_sum(sum);
+}
+
+/* sums += weight * value over the keys from..to, which all of these queries see. */
+INLINE void gather(const attend_args *a, int type, int32_t start, int32_t from, int32_t to,
+                   walk *const *w, const int Q) {
+    const kv_layer *kv = a->kv;
+    const size_t width = (size_t)kv->padded;
     for (int32_t d = 0; d < kv->padded; d += LANES) {
         vf sums[4];
-        UNROLL for (int i = 0; i < Q; i++)
-            sums[i] = vf_mul(vf_load(w[i]->sums + d), vf_set(kept[i]));
-        for (int32_t j = low; j <= high; j++) {
-            vf lanes = cached(type, kv->values, values + (size_t)j * (size_t)kv->padded + (size_t)d);
-            UNROLL for (int i = 0; i < Q; i++)
-                sums[i] = vf_fma(vf_set(weights[i][j]), lanes, sums[i]);
+        UNROLL for (int i = 0; i < Q; i++) sums[i] = vf_load(w[i]->sums + d);
+        for (int32_t at = from; at <= to;) {
+            const int32_t within = at % kv->block_size, left = kv->block_size - within;
+            const int32_t end = to - at < left ? to + 1 : at + left;
+            size_t value = head_at(a, at) * kv->value_head + (size_t)within * width + (size_t)d;
+            for (; at < end; at++, value += width) {
+                vf lanes = cached(type, kv->values, value);
+                UNROLL for (int i = 0; i < Q; i++)
+                    sums[i] = vf_fma(vf_set(w[i]->weights[at - start]), lanes, sums[i]);
+            }
         }
         UNROLL for (int i = 0; i < Q; i++) vf_store(w[i]->sums + d, sums[i]);
     }
 }
 
-/* One chunk for queries `which`, who all see its keys low..high. */
-INLINE void chunk(const attend_args *a, int type, int32_t block, int32_t at, int32_t low,
-                  int32_t high, const int *which, const int Q, walk *walks) {
-    const kv_layer *kv = a->kv;
-    size_t head = (size_t)block * (size_t)kv->kv_heads + (size_t)a->head;
-    size_t keys = head * kv->key_head + (size_t)at * (size_t)kv->head_dim * LANES;
-    size_t values = head * kv->value_head + (size_t)at * LANES * (size_t)kv->padded;
-    const float *q[4];
-    walk *w[4];
-    vf scores[4];
-    float weights[4][LANES], kept[4];
-    UNROLL for (int i = 0; i < Q; i++) q[i] = a->q[which[i]], w[i] = walks + which[i];
-    scores_of(kv, type, keys, q, Q, scores);
-    size_t scale = head * (size_t)kv->chunks * LANES + (size_t)at * LANES;
-    UNROLL for (int i = 0; i < Q; i++) {
-        if (type == LLAMA_KV_Q8) scores[i] = vf_mul(scores[i], vf_load(kv->key_scales + scale));
-        vf_store(weights[i], scores[i]);
-        weigh(weights[i], low, high, a, w[i], weights[i], kept + i);
-        if (type == LLAMA_KV_Q8)
-            for (int32_t j = low; j <= high; j++) weights[i][j] *= kv->value_scales[scale + (size_t)j];
+/* The keys that all Q queries see together, those before and after one query at a time, so that
+ * each adds its own in order and never meets another's. */
+INLINE void gather_all(const attend_args *a, int type, int32_t start, const int32_t *low,
+                       const int32_t *high, walk *const *w, const int Q) {
+    int32_t from = low[0], to = high[0];
+    for (int i = 1; i < Q; i++) {
+        from = low[i] > from ? low[i] : from;
+        to = high[i] < to ? high[i] : to;
     }
-    gather_values(kv, type, values, low, high, weights, kept, w, Q);
-}
-
-static void restart(walk *w, int32_t width) {
-    w->most = -INFINITY;
-    w->total = 0;
-    memset(w->sums, 0, (size_t)width * sizeof(float));
+    const int shared = from <= to;
+    for (int i = 0; i < Q; i++)
+        gather(a, type, start, low[i], shared ? from - 1 : high[i], w + i, 1);
+    if (!shared) return;
+    gather(a, type, start, from, to, w, Q);
+    for (int i = 0; i < Q; i++) gather(a, type, start, to + 1, high[i], w + i, 1);
 }
 
 static float exp_of(float x) {
@@ -120,65 +156,71 @@ static float exp_of(float x) {
 }
 
 /* The finished segment joins those before it. */
-static void merge(walk *w, int32_t width) {
+static void merge(walk *w, int32_t width, float most, float total) {
     if (!w->merged_any) {
         memcpy(w->merged, w->sums, (size_t)width * sizeof(float));
-        w->merged_any = 1, w->merged_total = w->total, w->merged_most = w->most;
+        w->merged_any = 1, w->total = total, w->most = most;
         return;
     }
-    float most = w->merged_most > w->most ? w->merged_most : w->most;
-    float before = exp_of(w->merged_most - most), now = exp_of(w->most - most);
+    const float greatest = w->most > most ? w->most : most;
+    const float before = exp_of(w->most - greatest), now = exp_of(most - greatest);
     for (int32_t d = 0; d < width; d += LANES) {
         vf old = vf_mul(vf_load(w->merged + d), vf_set(before));
         vf_store(w->merged + d, vf_fma(vf_load(w->sums + d), vf_set(now), old));
     }
-    w->merged_total = w->merged_total * before + w->total * now;
-    w->merged_most = most;
+    w->total = w->total * before + total * now;
+    w->most = greatest;
+}
+
+/* One segment, keys start..end, for all queries that see any of it. */
+INLINE void segment(const attend_args *a, int type, int32_t start, int32_t end, walk *walks) {
+    const kv_layer *kv = a->kv;
+    walk *w[QUERIES];
+    int32_t low[QUERIES], high[QUERIES], from = end, to = start, active = 0;
+    float most[QUERIES], total[QUERIES];
+    for (int i = 0; i < a->count; i++) {
+        if (a->last[i] < start || a->first[i] > end) continue;
+        low[active] = a->first[i] > start ? a->first[i] : start;
+        high[active] = a->last[i] < end ? a->last[i] : end;
+        from = low[active] < from ? low[active] : from;
+        to = high[active] > to ? high[active] : to;
+        w[active++] = walks + i;
+    }
+    if (!active) return;
+    score(a, type, start, chunk_of(kv, from), to, walks);
+    for (int i = 0; i < active; i++) {
+        float *weights = w[i]->weights;
+        weigh(a, weights, low[i] - start, high[i] - start, most + i, total + i);
+        for (int32_t p = low[i]; type == LLAMA_KV_Q8 && p <= high[i]; p++)
+            weights[p - start] *= kv->value_scales[head_at(a, p) * (size_t)kv->chunks * LANES +
+                                                   (size_t)(p % kv->block_size)];
+        memset(w[i]->sums, 0, (size_t)kv->padded * sizeof(float));
+    }
+    int i = 0;
+    for (; i + 4 <= active; i += 4) gather_all(a, type, start, low + i, high + i, w + i, 4);
+    if (i + 2 <= active) gather_all(a, type, start, low + i, high + i, w + i, 2), i += 2;
+    if (i < active) gather_all(a, type, start, low + i, high + i, w + i, 1);
+    for (i = 0; i < active; i++) merge(w[i], kv->padded, most[i], total[i]);
 }
 
 INLINE void walk_all(const attend_args *a, int type) {
-    const kv_layer *kv = a->kv;
-    const int32_t width = kv->padded, span = kv->block_size < LANES ? kv->block_size : LANES;
-    walk walks[4];
+    walk walks[QUERIES];
     int32_t from = a->first[0], to = a->last[0];
     for (int i = 0; i < a->count; i++) {
-        restart(walks + i, width);
         walks[i].merged_any = 0;
         from = a->first[i] < from ? a->first[i] : from;
         to = a->last[i] > to ? a->last[i] : to;
     }
-    int32_t block = from / kv->block_size, at = (from % kv->block_size) / LANES;
-    for (int32_t start = block * kv->block_size + at * LANES; start <= to;) {
-        int32_t left = kv->block_size - at * LANES, keys = left < span ? left : span;
-        int which[4], active = 0, alike = 1;
-        int32_t low[4], high[4];
-        for (int i = 0; i < a->count; i++) {
-            if (a->last[i] < start || a->first[i] > start + keys - 1) continue;
-            low[active] = a->first[i] > start ? a->first[i] - start : 0;
-            high[active] = a->last[i] < start + keys - 1 ? a->last[i] - start : keys - 1;
-            alike &= low[active] == low[0] && high[active] == high[0];
-            which[active++] = i;
-        }
-        const int32_t id = active ? a->table[block] : 0;
-        if (active == 4 && alike)
-            chunk(a, type, id, at, low[0], high[0], which, 4, walks);
-        else if (active == 2 && alike)
-            chunk(a, type, id, at, low[0], high[0], which, 2, walks);
-        else
-            for (int i = 0; i < active; i++)
-                chunk(a, type, id, at, low[i], high[i], which + i, 1, walks);
-        start += keys;
-        if (++at * LANES >= kv->block_size) at = 0, block++;
-        if (start / SEGMENT != (start - keys) / SEGMENT)
-            for (int i = 0; i < active; i++)
-                if (a->last[which[i]] >= start)
-                    merge(walks + which[i], width), restart(walks + which[i], width);
+    int32_t number = from / SEGMENT;
+    if (segment_start(a->kv, number) > from) number--; /* its chunk began before */
+    for (int32_t start = segment_start(a->kv, number); start <= to;) {
+        const int32_t next = segment_start(a->kv, ++number);
+        segment(a, type, start, next - 1, walks);
+        start = next;
     }
-    for (int i = 0; i < a->count; i++) {
-        merge(walks + i, width);
-        for (int32_t d = 0; d < kv->head_dim; d++)
-            a->out[i][d] = walks[i].merged[d] / walks[i].merged_total;
-    }
+    for (int i = 0; i < a->count; i++)
+        for (int32_t d = 0; d < a->kv->head_dim; d++)
+            a->out[i][d] = walks[i].merged[d] / walks[i].total;
 }
 
 void T(attend)(const attend_args *a) {
