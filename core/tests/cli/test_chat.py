@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -290,6 +291,23 @@ def test_one_question(llama: Llama, model: Path) -> None:
     assert done.json["reasoning"] == "Hmm, let me see."
     assert done.json["finish"] == "stop"
     assert done.json["usage"]["completion_tokens"] == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system sends no ctrl-C to one process")
+def test_an_interrupted_question_keeps_what_was_said(llama: Llama, model: Path) -> None:
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "llama_core", "chat", str(model), "--prompt", "count"],
+        stdout=subprocess.PIPE,
+        env={**llama.env, "PYTHONUNBUFFERED": "1"},
+        cwd=llama.project,
+    )
+    assert asked.stdout is not None
+    begun = asked.stdout.read(20)
+    asked.send_signal(signal.SIGINT)
+    rest, _ = asked.communicate(timeout=PATIENCE_SECONDS)
+    assert (begun + rest).startswith(b"one two three one ")
+    assert rest.endswith(b"\n")
+    assert asked.returncode == 130
 
 
 def test_variables_reach_the_template(llama: Llama, model: Path) -> None:
