@@ -121,6 +121,7 @@ def _report(
     plugins: Plugins, work: Work, sides: Sequence[Side], rows: Sequence[Row]
 ) -> dict[str, Any]:
     devices = sides[0].subject.choice.devices
+    memory = memory_bytes()
     processors = [one.name for one in devices if one.kind == "cpu"]
     return {
         "name": "bench",
@@ -128,7 +129,7 @@ def _report(
         "machine": {
             "cpu": processors[0] if processors else platform.processor() or platform.machine(),
             "cores": cores(),
-            "memory_bytes": memory_bytes(),
+            "memory_gib": None if memory is None else round(memory / 2**30, 1),
             "gpu": next((one.name for one in devices if one.kind != "cpu"), None),
             "system": platform.platform(),
         },

@@ -200,9 +200,12 @@ def _stream(subject: Subject, prompt: Ints, max_tokens: int) -> tuple[float, flo
     began = time.perf_counter()
     subject.engine.add(_request("one", prompt, max_tokens))
     first = ended = 0.0
-    for _ in _updates(subject.engine):
+    updates = []
+    for update in _updates(subject.engine):
         ended = time.perf_counter()
         first = first or ended
+        updates.append(update)
+    _check(updates, max_tokens)
     return first - began, ended - first
 
 
@@ -214,14 +217,19 @@ def answers(subject: Subject, prompts: Iterable[Ints], max_tokens: int) -> float
         subject.engine.add(request)
     updates = list(_updates(subject.engine))
     seconds = time.perf_counter() - began
-    wanted, given = len(requests) * max_tokens, sum(len(update.tokens) for update in updates)
+    _check(updates, len(requests) * max_tokens)
+    return seconds
+
+
+def _check(updates: Sequence[Update], wanted: int) -> None:
+    """Refuse to report a time in which something else was done than was to be timed."""
+    given = sum(len(update.tokens) for update in updates)
     cached = sum(update.usage.cached_tokens for update in updates if update.usage is not None)
     if given != wanted or cached:
         raise LlamaError(
             f"{wanted} tokens were to be timed, computed from nothing; given were {given}, with "
             f"{cached} of their prompts from the cache"
         )
-    return seconds
 
 
 def _updates(engine: Engine) -> Iterator[Update]:
