@@ -154,6 +154,17 @@ def test_a_long_prompt_is_read_ahead_too() -> None:
     assert program.most_under_way == 2
 
 
+@pytest.mark.parametrize("block_size", [1, 4])
+def test_an_answer_is_remembered_as_a_prefix_all_the_same(block_size: int) -> None:
+    cached = []
+    for count in (1, 2):
+        engine = make(Late(64, block_size=block_size), in_flight=count)
+        first = run(engine, ask(max_tokens=30))["r", 0]
+        again = run(engine, ask(prompt=[1, 2, 3, *first.tokens], max_tokens=1))["r", 0]
+        cached.append(again.updates[-1].usage.cached_tokens)
+    assert cached == [32, 32], "all but the end of 33 tokens"
+
+
 class Ill(Late):
     """Samples no token for whoever starts with a 9, and may refuse to go on from one."""
 
