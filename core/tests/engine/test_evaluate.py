@@ -146,6 +146,14 @@ def test_no_step_gives_more_logits_than_fit(monkeypatch: pytest.MonkeyPatch) -> 
     assert model.program.asked == [4, 4, 1]
 
 
+def test_two_models_go_in_step_whatever_each_could_take_at_once() -> None:
+    model, base = saying(*[0.0] * 10, max_tokens=4), saying(*[1.0] * 10, max_tokens=9)
+    _, _, strayed = evaluate(windows(list(range(10))), model, base)
+    assert model.program.asked == base.program.asked == [4, 4, 1]
+    assert strayed is not None
+    assert strayed.kld.mean == 0
+
+
 def test_a_window_longer_than_the_memory_is_refused() -> None:
     with pytest.raises(EvaluationError, match="a window has 65 tokens, and said on none holds 64"):
         evaluate(windows([0] * 65), saying(0.0, 0.0))

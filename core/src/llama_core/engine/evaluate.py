@@ -204,8 +204,9 @@ def evaluate(
     nll_WP, base_WP, kld_WP = np.zeros((3, num_windows, length - 1))
     same_WP = np.zeros((num_windows, length - 1), np.bool_)
     both = [model] if base is None else [model, base]
+    most = min(each.plan.max_tokens for each in both)  # they go in step
     for w, tokens_N in enumerate(text.windows_WN):
-        flows = [window_logits(each.program, tokens_N, each.plan.max_tokens) for each in both]
+        flows = [window_logits(each.program, tokens_N, most) for each in both]
         at = 0
         for logits in zip(*flows, strict=True):
             rows = len(logits[0])
