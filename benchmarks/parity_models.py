@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from parity_backends import built, logits, make, named, opened
-from parity_cases import DROP, Case, cases, sizes
+from parity_cases import DROP, Case, sizes
+from parity_families import cases
 from parity_truth import Truth, transformers_says
 from report import Row
 
