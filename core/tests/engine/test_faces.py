@@ -95,6 +95,34 @@ def test_closing_a_stream_cancels_the_request() -> None:
         assert len(engine.generate(ask()).choices[0].tokens) == 8, "its id is free again"
 
 
+class Gated(Toy):
+    """Takes a step only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(num_blocks=200)
+        self.gate = threading.Semaphore(0)
+        self.num_begun = 0
+
+    def submit(self, batch: Batch) -> Ready:
+        self.num_begun += 1
+        assert self.gate.acquire(timeout=WATCHDOG_SECONDS)
+        return super().submit(batch)
+
+
+def test_a_cancel_takes_no_longer_than_the_step_under_way() -> None:
+    toy = Gated()
+    with threaded(toy, max_length=600) as engine:
+        updates = engine.stream(ask(max_tokens=500))
+        toy.gate.release()
+        next(updates)
+        until(lambda: toy.num_begun == 2)
+        updates.close()
+        toy.gate.release()
+        until(lambda: engine.num_open == 0)
+        assert toy.num_begun == 2, "another step was begun for nobody"
+        assert engine.engine.blocks.num_used() == 0
+
+
 def test_cancelling_a_task_cancels_the_request() -> None:
     async def main() -> None:
         with threaded(Slow(num_blocks=200), max_length=600) as engine:
