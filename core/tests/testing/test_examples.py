@@ -1,4 +1,4 @@
-"""The sample plugins of `examples/plugins`: all conform but the broken one; it breaks nothing else."""
+"""The sample plugins of `examples/plugins`: all conform but the broken one, which breaks nothing."""
 
 from __future__ import annotations
 
