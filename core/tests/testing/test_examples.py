@@ -1,4 +1,4 @@
-"""The sample plugins of `examples/plugins`: all conform but the broken one, which breaks nothing."""
+"""The sample plugins of `examples/plugins`: all conform, but for the broken one."""
 
 from __future__ import annotations
 
