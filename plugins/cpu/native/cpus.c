@@ -1,4 +1,5 @@
-/* How many processors this process may use: those it is bound to, within its cgroup's quota. */
+/* How many processors this process may use: those it is bound to, within its cgroup's quota. A test
+ * gives LLAMA_BOUND for the first, and LLAMA_ROOT for a tree of files of its own. */
 #if defined(__linux__) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
@@ -12,7 +13,9 @@
 #include "llama_cpu.h"
 
 static long bound(void) {
-#if defined(__linux__)
+#if defined(LLAMA_BOUND)
+    return LLAMA_BOUND;
+#elif defined(__linux__)
     cpu_set_t set;
     if (!sched_getaffinity(0, sizeof set, &set)) return CPU_COUNT(&set);
 #endif
@@ -20,37 +23,66 @@ static long bound(void) {
 }
 
 #if defined(__linux__)
-/* Processors' worth of time in the folder of a cgroup (version 2), or 0 where nothing limits it. */
-static long quota_at(const char *folder) {
-    char path[512];
-    long long most, period;
-    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", folder);
+#ifndef LLAMA_ROOT
+#define LLAMA_ROOT ""
+#endif
+#define GROUPS LLAMA_ROOT "/sys/fs/cgroup"
+#define OWN_GROUPS LLAMA_ROOT "/proc/self/cgroup"
+
+static int read_numbers(const char *folder, const char *name, int wanted, long long *numbers) {
+    char path[640];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "r");
     if (!file) return 0;
-    int found = fscanf(file, "%lld %lld", &most, &period); /* the word `max` gives 0 */
+    int found = 0;
+    while (found < wanted && fscanf(file, "%lld", numbers + found) == 1) found++;
     fclose(file);
-    return found == 2 && period > 0 ? (long)((most + period - 1) / period) : 0;
+    return found == wanted;
 }
 
-/* The tightest quota from our own group up to the root. */
-static long quota(void) {
-    char line[400], folder[400] = "";
+/* Processors' worth of time in the folder of a cgroup, or 0 where nothing limits it: there version
+ * 2 says `max`, and version 1 says -1. */
+static long quota_at(const char *folder) {
+    long long n[2];
+    if (!read_numbers(folder, "cpu.max", 2, n) && (!read_numbers(folder, "cpu.cfs_quota_us", 1, n) ||
+                                                   !read_numbers(folder, "cpu.cfs_period_us", 1, n + 1)))
+        return 0;
+    return n[0] > 0 && n[1] > 0 ? (long)((n[0] + n[1] - 1) / n[1]) : 0;
+}
+
+/* The tightest quota from a group up to the root of its tree. A container may not see the folders
+ * between, only the root. */
+static long tightest(const char *tree, const char *group) {
+    char folder[600];
     long least = 0;
-    FILE *file = fopen("/proc/self/cgroup", "r");
-    if (!file) return 0;
-    while (fgets(line, sizeof line, file))
-        if (!strncmp(line, "0::", 3)) {
-            line[strcspn(line, "\n")] = 0;
-            snprintf(folder, sizeof folder, "%s", line + 3);
-        }
-    fclose(file);
+    snprintf(folder, sizeof folder, "%s%s", tree, group);
     for (;;) {
-        long here = quota_at(folder);
+        const long here = quota_at(folder);
         if (here > 0 && (!least || here < least)) least = here;
         char *slash = strrchr(folder, '/');
-        if (!slash) return least;
+        if (!slash || slash < folder + strlen(tree)) return least;
         *slash = 0;
     }
+}
+
+/* Lines are `0::/group` in version 2 and `4:cpu,cpuacct:/group` in version 1. */
+static long quota(void) {
+    char line[500];
+    long least = 0;
+    FILE *file = fopen(OWN_GROUPS, "r");
+    if (!file) return 0;
+    while (fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        char *kinds = strchr(line, ':'), *group = kinds ? strchr(kinds + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = 0;
+        long here = 0;
+        if (!kinds[1]) here = tightest(GROUPS, group);
+        else if (!strncmp(kinds + 1, "cpu,", 4) || !strcmp(kinds + 1, "cpu")) here = tightest(GROUPS "/cpu", group);
+        if (here > 0 && (!least || here < least)) least = here;
+    }
+    fclose(file);
+    return least;
 }
 #else
 static long quota(void) { return 0; }

@@ -42,7 +42,9 @@ enum llama_status {
     LLAMA_BUSY = 7,      /* another thread is using this program */
     LLAMA_FORKED = 8,    /* the pool's threads stayed behind in the parent process */
     LLAMA_TIER = 9,      /* the tier asked for is unknown or does not run here */
-    LLAMA_NAN = 10       /* a weight is not a number */
+    LLAMA_NAN = 10,      /* a weight is not a number */
+    LLAMA_THREADS = 11,  /* LLAMA_CPU_THREADS is set to what is no number from 1 to 256 */
+    LLAMA_FILE = 12      /* a file is no program, is cut short, or was written for another ABI */
 };
 
 /* One short sentence for a status. */

@@ -153,15 +153,19 @@ static int start_thread(llama_pool *pool, int32_t thread) {
     return failed ? -1 : 0;
 }
 
+/* What LLAMA_CPU_THREADS says, all processors where it says nothing, 0 where it makes no sense. */
 static int32_t default_threads(void) {
     const char *set = getenv("LLAMA_CPU_THREADS");
-    long count = set ? strtol(set, NULL, 10) : 0;
-    return count > 0 && count <= MAX_THREADS ? (int32_t)count : llama_cpu_count();
+    if (!set || !*set) return llama_cpu_count();
+    char *end;
+    const long count = strtol(set, &end, 10);
+    return !*end && count > 0 && count <= MAX_THREADS ? (int32_t)count : 0;
 }
 
 int32_t llama_pool_new(int32_t threads, llama_pool **out) {
     if (!out || threads < 0 || threads > MAX_THREADS) return LLAMA_ARGUMENT;
     if (threads == 0) threads = default_threads();
+    if (threads == 0) return LLAMA_THREADS;
     llama_pool *pool = NULL;
     if (posix_memalign((void **)&pool, 64, sizeof *pool)) return LLAMA_MEMORY;
     *pool = (llama_pool){.count = 1, .process = getpid()};

@@ -18,7 +18,8 @@ const char *llama_status_text(int32_t status) {
         "a token id lies outside the vocabulary", "a position is outside the context or out of order",
         "a block does not exist or is missing", "more rows or sequences than the program was made for",
         "another thread is using the program", "the threads stayed behind in the parent process",
-        "the tier is unknown or does not run here", "a weight is not a number"};
+        "the tier is unknown or does not run here", "a weight is not a number",
+        "LLAMA_CPU_THREADS is no number from 1 to 256", "the file is no program that can be loaded"};
     return status >= 0 && status < (int32_t)(sizeof texts / sizeof *texts) ? texts[status] : "unknown";
 }
 

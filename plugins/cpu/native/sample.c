@@ -83,7 +83,7 @@ static float kth(const left *l, int32_t k) {
 }
 
 static void top_k(left *l, double number) {
-    if (number < 1 || number >= (double)l->n) return;
+    if (number >= (double)l->n) return;
     keep_about(l, (int32_t)number);
     keep_from(l, kth(l, (int32_t)number));
 }
@@ -155,10 +155,22 @@ static int32_t draw(const left *l, double number, double *sums) {
 
 static const char ends[] = {0, 0, 0, 0, 1, 1};
 
+/* Whether a link always leaves the greatest, so that there is one to choose; no NaN passes. */
+static int sensible(int32_t link, double number) {
+    switch (link) {
+    case LLAMA_TEMPERATURE:
+    case LLAMA_TOP_P: return number > 0;
+    case LLAMA_TOP_K: return number >= 1;
+    case LLAMA_MIN_P: return number >= 0 && number <= 1;
+    default: return 1;
+    }
+}
+
 static int well_formed(const llama_chain *c) {
     for (int32_t i = 0; i < c->count; i++) {
         const int32_t link = c->links[i];
         if (link < 0 || link > LLAMA_MULTINOMIAL || ends[link] != (i == c->count - 1)) return 0;
+        if (!sensible(link, c->numbers[i])) return 0;
     }
     return c->count > 0;
 }
@@ -167,12 +179,12 @@ static int32_t apply(left *l, int32_t link, double number) {
     switch (link) {
     case LLAMA_TEMPERATURE:
         for (int32_t i = 0; i < l->n; i++) l->logits[i] /= (float)number;
-        return number > 0 ? LLAMA_OK : LLAMA_ARGUMENT;
-    case LLAMA_TOP_K: top_k(l, number); return number >= 1 ? LLAMA_OK : LLAMA_ARGUMENT;
-    case LLAMA_TOP_P: return number > 0 ? top_p(l, number) : LLAMA_ARGUMENT;
+        return LLAMA_OK;
+    case LLAMA_TOP_K: top_k(l, number); return LLAMA_OK;
+    case LLAMA_TOP_P: return top_p(l, number);
     default:
         if (number > 0) keep_from(l, greatest(l) + (float)log(number));
-        return number >= 0 ? LLAMA_OK : LLAMA_ARGUMENT;
+        return LLAMA_OK;
     }
 }
 
@@ -221,7 +233,7 @@ int32_t llama_sample(const float *logits, int32_t V, const llama_chain *chain, i
     float most;
     int32_t finite;
     *token = -1;
-    if (!survey(logits, V, &most, &finite) || !finite) return LLAMA_OK;
+    if (!survey(logits, V, &most, &finite) || !isfinite(most)) return LLAMA_OK;
     if (chain->count == 1 && chain->links[0] == LLAMA_GREEDY) {
         for (*token = 0; logits[*token] != most;) ++*token;
         return LLAMA_OK;
@@ -231,10 +243,13 @@ int32_t llama_sample(const float *logits, int32_t V, const llama_chain *chain, i
     l.logits = malloc((size_t)V * sizeof *l.logits);
     int32_t status = l.ids && l.logits ? LLAMA_OK : LLAMA_MEMORY;
     if (!status) list(&l, logits, V, finite);
-    for (int32_t i = 0; !status && i + 1 < chain->count; i++)
+    for (int32_t i = 0; !status && isfinite(most) && i + 1 < chain->count; i++) {
         status = apply(&l, chain->links[i], chain->numbers[i]);
-    if (!status && chain->links[chain->count - 1] == LLAMA_GREEDY) *token = likeliest(&l);
-    if (!status && chain->links[chain->count - 1] == LLAMA_MULTINOMIAL) {
+        if (chain->links[i] == LLAMA_TEMPERATURE) most /= (float)chain->numbers[i]; /* may overflow */
+    }
+    const int32_t end = isfinite(most) ? chain->links[chain->count - 1] : -1;
+    if (!status && end == LLAMA_GREEDY) *token = likeliest(&l);
+    if (!status && end == LLAMA_MULTINOMIAL) {
         double *sums = malloc((size_t)l.n * sizeof *sums);
         status = sums ? LLAMA_OK : LLAMA_MEMORY;
         if (sums) *token = draw(&l, uniform(chain->seed, chain->index), sums);
