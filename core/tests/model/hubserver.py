@@ -42,6 +42,7 @@ class Hub:
     names: dict[str, str] = field(default_factory=dict)  # what the listing calls a file
     url: str = ""
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    agents: set[str | None] = field(default_factory=set)  # what those who ask call themselves
 
     def listing(self) -> dict[str, object]:
         siblings = []
@@ -67,6 +68,7 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def do_GET(self) -> None:
             path = unquote(self.path.split("?")[0])
             authorization = self.headers.get("Authorization")
+            hub.agents.add(self.headers.get("User-Agent"))
             hub.asked.append((path, self.headers.get("Range"), authorization))
             for end, (status, headers) in hub.refuse.items():
                 if path.endswith(end) and hub.refuse_times > 0:

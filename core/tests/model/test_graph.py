@@ -10,7 +10,7 @@ import pytest
 
 from llama_core.errors import LlamaError
 from llama_core.model import dump, ops
-from llama_core.model.graph import FrozenMap, Graph, GraphError, Group, Node
+from llama_core.model.graph import LISTED, FrozenMap, Graph, GraphError, Group, Node
 from llama_core.model.weights import DenseWeights
 
 from .small import Driver, model, prompt
@@ -48,6 +48,14 @@ def test_every_fault_is_listed_with_node_and_shape() -> None:
     assert "fn is 'sillu' and must be one of silu" in text
     assert "layers.1.attn_add: reads 'layers.0.mlp_ad', which nothing before it gives" in text
     assert "nowhere" in text
+
+
+def test_of_very_many_faults_the_message_names_the_first() -> None:
+    error = GraphError("the tensors", [f"tensor {n} is missing" for n in range(LISTED + 5)])
+    assert len(error.problems) == LISTED + 5
+    assert str(error).startswith(f"the tensors: {LISTED + 5} problems: tensor 0 is missing; ")
+    assert f"tensor {LISTED - 1} is missing; and 5 more" in str(error)
+    assert f"tensor {LISTED} " not in str(error)
 
 
 @pytest.mark.parametrize(

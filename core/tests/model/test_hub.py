@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llama_core import __version__
 from llama_core.model.hub import (
     HubError,
     HubSettings,
@@ -62,6 +63,11 @@ def test_a_model_is_pulled_once_and_only_what_belongs_to_it(hub: Hub, tmp_path: 
     asked = len(hub.asked)
     assert pull("hf:org/tiny", at(hub, tmp_path)) == path
     assert len(hub.asked) == asked + 1  # what there is, and nothing more
+
+
+def test_the_hub_is_told_who_asks_and_nothing_of_the_machine(hub: Hub, tmp_path: Path) -> None:
+    pull("hf:org/tiny", at(hub, tmp_path))
+    assert hub.agents == {f"llama-core/{__version__}"}
 
 
 def test_the_cache_is_the_one_of_huggingface_hub(hub: Hub, tmp_path: Path) -> None:

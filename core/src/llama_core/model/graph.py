@@ -23,14 +23,19 @@ Shape = tuple[Dim, ...]
 V = TypeVar("V", covariant=True)
 
 
+LISTED = 20  # problems named before the rest are only counted
+
+
 class GraphError(LlamaError):
-    """A graph is not well formed, or the weights do not fit it; all that is wrong, at once."""
+    """A graph is not well formed, or the weights do not fit it. `problems` are all there are."""
 
     code = "graph_invalid"
 
     def __init__(self, subject: str, problems: Sequence[str], *, remedy: str | None = None) -> None:
-        more = "" if len(problems) == 1 else f"{len(problems)} problems: "
-        super().__init__(f"{subject}: {more}{'; '.join(problems)}", remedy=remedy)
+        count = "" if len(problems) == 1 else f"{len(problems)} problems: "
+        more = len(problems) - LISTED
+        tail = f"; and {more} more" if more > 0 else ""
+        super().__init__(f"{subject}: {count}{'; '.join(problems[:LISTED])}{tail}", remedy=remedy)
         self.problems = tuple(problems)
 
 

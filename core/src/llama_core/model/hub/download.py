@@ -145,10 +145,8 @@ def _read(out: IO[bytes], url: str, have: int, file: RemoteFile, settings: HubSe
     """Append what the server sends from an offset on; yields how much there is."""
     from huggingface_hub import get_session
     from huggingface_hub.errors import HTTPError  # of the HTTP library that it uses
-    from huggingface_hub.utils import build_hf_headers
 
-    headers = build_hf_headers(token=settings.token or False, library_name="llama-core")
-    headers["Accept-Encoding"] = "identity"
+    headers = settings.headers()
     if have:
         headers["Range"] = f"bytes={have}-"
     try:

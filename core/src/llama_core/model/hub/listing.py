@@ -62,15 +62,13 @@ def _file(said: dict[str, Any]) -> RemoteFile:
 def _ask(reference: Reference, settings: HubSettings) -> bytes:
     from huggingface_hub import get_session
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+    from huggingface_hub.utils import hf_raise_for_status
 
     revision = quote(reference.revision, safe="")
     url = f"{settings.endpoint}/api/models/{reference.repo}/revision/{revision}?blobs=true"
-    headers = build_hf_headers(token=settings.token or False, library_name="llama-core")
-    headers["Accept-Encoding"] = "identity"  # nothing that is small and grows when it is unpacked
     answer = bytearray()
     try:
-        with get_session().stream("GET", url, headers=headers, timeout=30) as response:
+        with get_session().stream("GET", url, headers=settings.headers(), timeout=30) as response:
             hf_raise_for_status(response)
             for piece in response.iter_bytes():
                 answer += piece

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from llama_core import __version__
 from llama_core.errors import LlamaError
 
 PREFIX = "hf:"
@@ -91,6 +92,14 @@ class HubSettings:
         endpoint = (env.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         token = env.get("HF_TOKEN") or _stored_token(home, env)
         return HubSettings(endpoint, cache, token, offline)
+
+    def headers(self) -> dict[str, str]:
+        """What the hub is told with each request: who asks, and nothing of the machine it is on."""
+        said = {"User-Agent": f"llama-core/{__version__}"}
+        if self.token is not None:
+            said["Authorization"] = f"Bearer {self.token}"
+        # Nothing that is small and grows when it is unpacked, and offsets that mean the file's own.
+        return {**said, "Accept-Encoding": "identity"}
 
     def __repr__(self) -> str:
         """Without the token."""
