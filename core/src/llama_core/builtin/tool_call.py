@@ -15,7 +15,7 @@ from llama_core.builtin.reading import Reader, Reading
 
 CHANNEL = "tool_call"
 ARGUMENTS = ("arguments", "parameters")
-_MOST_NAME = 256  # characters
+MOST_NAME = 256  # characters
 _PAIRS = {"}": "{", "]": "["}
 ENDED = "the answer ends within it"
 
@@ -177,7 +177,7 @@ class _Call:
         char = yield from self.reader.peek()
         if key == "name":
             self.name = yield from self._text()
-            if not self.name or len(self.name) > _MOST_NAME:
+            if not self.name or len(self.name) > MOST_NAME:
                 return "its name is none"
             if self.arguments is not None:
                 self.begin()

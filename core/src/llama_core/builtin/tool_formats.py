@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from llama_core.builtin.reading import Reading
-from llama_core.builtin.tool_call import CHANNEL, CallReader
-
-_MOST_NAME = 256  # characters
+from llama_core.builtin.tool_call import CHANNEL, MOST_NAME, CallReader
 
 
 class HermesCalls(CallReader):
@@ -124,7 +122,7 @@ class MistralCalls(CallReader):
         yield from self.space()
         begins = (yield from self.peek()) == "{"
         self.kept = False
-        if not name or len(name) > _MOST_NAME or not begins:
+        if not name or len(name) > MOST_NAME or not begins:
             self.at = start
             return "it has no name" if not name else "it has no arguments", False
         self.announce(name)

@@ -46,7 +46,6 @@ MOST_IN_FLIGHT = 2  # a token is needed by the step after its own, so a third ha
 class Counters:
     """Totals since the start; what is running or waiting now is the scheduler's to say."""
 
-    steps: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
     prefix_queries: int = 0  # tokens looked up in the prefix cache
@@ -186,7 +185,6 @@ class Engine:
 
     def _launch(self) -> bool:
         """Plan a step and give it to the program; False where there is none."""
-        self.trace.phase("schedule")
         self.trace.phase("schedule")
         for answer, error in self.drafting.propose(self.scheduler.running, self._answers):
             self._end(answer.request.id, "error", error)

@@ -21,6 +21,7 @@ from llama_core.engine.faults import ProgramFault
 from llama_core.errors import ConfigError, LlamaError
 from llama_core.model import rewrites
 from llama_core.model.graph import Graph
+from llama_core.model.programs import Done
 from llama_core.model.weights import Weights
 
 GRACE_SECONDS = 1.0  # for the other ranks to refuse a batch that one has refused
@@ -139,16 +140,6 @@ class RankedProgram:
         )
         self._ended.__cause__ = error
         return self._ended
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A step that has run already."""
-
-    output: Output
-
-    def result(self) -> Output:
-        return self.output
 
 
 def joined(layouts: Sequence[KVLayout]) -> KVLayout:
