@@ -74,3 +74,16 @@ def test_folder_and_file_say_the_same(models: dict[str, Loaded], text: str) -> N
 @pytest.mark.parametrize("text", KNOWN)
 def test_it_says_what_it_was_taught(models: dict[str, Loaded], text: str) -> None:
     assert ask(models["gguf"], text)[2].startswith(KNOWN[text])
+
+
+@pytest.mark.parametrize(
+    ("backend", "act", "found"),
+    [("cpu", "auto", "q8:32"), ("cpu", "none", "none"), ("reference", "auto", "none")],
+)
+def test_coded_weights_get_8_bit_activations_where_that_is_faster(
+    plugins: Plugins, backend: str, act: str, found: str
+) -> None:
+    coded = [("reencode", {"encoding": "q8:g32", "skip": []})]
+    with load(TINY, plugins=plugins, backend=backend, rewrite=coded, act=act) as loaded:
+        assert loaded.plan.act == found
+        assert ask(loaded, "7 + 8 =")[2].startswith(KNOWN["7 + 8 ="])

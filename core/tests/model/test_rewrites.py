@@ -20,7 +20,7 @@ from llama_core.model.architectures.config import TextConfig
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph, GraphError
 from llama_core.model.rewrites import REWRITES, apply, create
-from llama_core.model.rewrites.act import SetAct, measured_scales
+from llama_core.model.rewrites.act import SetAct, activations, measured_scales
 from llama_core.model.rewrites.adapters import AddAdapters
 from llama_core.model.rewrites.fuse import Fuse
 from llama_core.model.rewrites.pipeline import PipelineStage
@@ -165,6 +165,24 @@ def test_q8_activations_are_what_the_reference_computes() -> None:
     assert np.array_equal(numerics.linear(x, w, None, "q8:8"), numerics.matvec(back, w))
     with pytest.raises(GraphError, match="q8:<block>"):
         apply([SetAct("int8")], graph, weights)
+
+
+def test_activations_fit_the_codes_of_their_weights() -> None:
+    graph, weights = model("llama")
+    coded = [
+        Reencode("q4:g8", only="*.q_proj"),
+        Reencode("q8:row", only="lm_head", skip=()),
+        Reencode("q4:g4/128", only="*.up_proj"),
+        Reencode("nf4:g8", only="*.k_proj"),
+        SetAct("q8:16", only="*.0.*.up_proj"),
+        SetAct("auto"),
+    ]
+    new, _ = apply(coded, graph, weights)
+    acts = {name: new[f"layers.{name}"].attrs["act"] for name in (
+        "1.attn.q_proj", "1.mlp.up_proj", "0.mlp.up_proj", "1.attn.k_proj", "1.attn.v_proj")}  # fmt: skip
+    assert list(acts.values()) == ["q8:32", "q8:128", "q8:16", "none", "none"]
+    assert new["lm_head"].attrs["act"] == "q8:128"
+    assert activations(new).split()[0] == "none"
 
 
 def test_static_activations_need_their_scale() -> None:

@@ -50,6 +50,7 @@ def command(
     program: str | None,
     context: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    act: str,
     as_json: bool,
     **said: Any,
 ) -> None:
@@ -63,7 +64,7 @@ def command(
     template = None if chat_template is None else _text(chat_template)
     offered = [] if tools is None else _tools(tools)
     with opened(
-        session, model, backend=backend, program=program, context=context, rewrite=rewrite
+        session, model, backend=backend, program=program, context=context, rewrite=rewrite, act=act
     ) as loaded:
         from llama_core.cli.chat_loop import Loop, load_conversation
         from llama_core.engine.conversation import Conversation

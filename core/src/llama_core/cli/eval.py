@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from llama_core.cli.app import Session
 from llama_core.cli.files import NewFile
-from llama_core.cli.loading import complete_model, opened, rewrite_option, waiting
+from llama_core.cli.loading import (
+    act_option,
+    complete_model,
+    opened,
+    rewrite_option,
+    waiting,
+)
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.progress import progress
@@ -26,6 +32,14 @@ if TYPE_CHECKING:
 Rewriting = tuple[tuple[str, dict[str, Any]], ...]
 WINDOW = 512
 MAX_TOKENS = 64
+
+
+class How(NamedTuple):
+    """How a model runs."""
+
+    backend: str | None
+    rewrite: Rewriting = ()
+    act: str = "none"
 
 
 @click.command("eval", epilog="Example: llama eval ./model-q4 --text book.txt --against ./model")
@@ -49,6 +63,7 @@ MAX_TOKENS = 64
 @click.option("--backend", help="The backend MODEL runs on; the best that has a device by default.")
 @click.option("--against-backend", help="The one --against runs on; MODEL's by default.")
 @rewrite_option
+@act_option
 @click.option(
     "--max-tokens",
     type=click.IntRange(1),
@@ -68,6 +83,7 @@ def command(
     backend: str | None,
     against_backend: str | None,
     rewrite: Rewriting,
+    act: str,
     max_tokens: int | None,
     stop: tuple[str, ...],
     plot: Path | None,
@@ -77,20 +93,22 @@ def command(
 
     The text is cut into windows that do not overlap. Each begins with the token that begins a
     text, where the tokenizer puts one, and every token but the first is scored by those before it
-    in its window. What fills no window at the end is left out.
+    in its window. What fills no window at the end is left out. The base takes its activations as
+    they are.
     """
     if (text is None) == (suite is None):
         raise click.UsageError("give one of --text and --suite")
     if against_backend and not against:
         raise click.UsageError("--against-backend does nothing without --against")
+    how = How(backend, rewrite, act)
     if suite is not None:
         _refuse_idle("--text", {"--against": against, "--window": window, "--plot": plot})
         most = max_tokens or MAX_TOKENS
-        _suite(session, model, backend, rewrite, suite, most, stop, as_json)
+        _suite(session, model, how, suite, most, stop, as_json)
         return
     _refuse_idle("--suite", {"--max-tokens": max_tokens, "--stop": stop or None})
-    found = _text(session, model, _decoded(text), window, backend, rewrite, against,
-                  against_backend)  # fmt: skip
+    base = How(against_backend or backend)
+    found = _text(session, model, _decoded(text), window, how, against, base)
     from llama_core.cli import eval_report as report
 
     if plot is not None:
@@ -130,10 +148,9 @@ def _text(
     model: str,
     text: str,
     window: int | None,
-    backend: str | None,
-    rewrite: Rewriting,
+    how: How,
     against: str | None,
-    against_backend: str | None,
+    like: How,
 ) -> tuple[Text, Prediction, Prediction | None, Divergence | None]:
     from llama_core.engine import evaluate as run
 
@@ -141,24 +158,25 @@ def _text(
     limits = Limits(max_sequences=1)
     context = window if window and window > limits.max_length else None
 
-    def ready(name: str, where: str | None, changes: Rewriting = ()) -> Loaded:
+    def ready(name: str, how: How) -> Loaded:
         with waiting(f"loading {name}"):
             return load(
                 name,
                 plugins=session.plugins,
-                backend=where,
-                rewrite=changes,
+                backend=how.backend,
+                rewrite=how.rewrite,
+                act=how.act,
                 limits=limits,
                 context=context,
             )
 
     with ExitStack() as stack:
-        loaded = stack.enter_context(ready(model, backend, rewrite))
+        loaded = stack.enter_context(ready(model, how))
         length = window or min(WINDOW, loaded.engine.engine.limits.max_length)
         given = run.cut(loaded.tokenizer, text, length, loaded.program.vocab_size)
         base = None
         if against is not None:
-            base = stack.enter_context(ready(against, against_backend or backend))
+            base = stack.enter_context(ready(against, like))
             run.check_alike(loaded, base, text)
         with progress("windows", len(given.windows_WN)) as tick:
             return given, *run.evaluate(given, loaded, base, progress=tick)
@@ -170,8 +188,7 @@ def _text(
 def _suite(
     session: Session,
     model: str,
-    backend: str | None,
-    rewrite: Rewriting,
+    how: How,
     path: Path,
     max_tokens: int,
     stop: tuple[str, ...],
@@ -180,9 +197,7 @@ def _suite(
     from llama_core.engine import suite
 
     questions = suite.read_suite(path)
-    with opened(
-        session, model, backend=backend, program=None, context=None, rewrite=rewrite
-    ) as loaded:
+    with opened(session, model, program=None, context=None, **how._asdict()) as loaded:
         with progress("questions", len(questions)) as tick:
             replies = suite.ask(loaded, questions, max_tokens=max_tokens, stop=stop, progress=tick)
         name, chosen = loaded.name, loaded.choice.name

@@ -43,10 +43,19 @@ rewrite_option = click.option(
 )
 
 
+act_option = click.option(
+    "--act",
+    default="auto",
+    show_default=True,
+    help="Activations of linears: none, q8:BLOCK, or auto: in 8 bits where that is faster.",
+)
+
+
 def model_options(command: F) -> F:
-    """Add `--backend`, `--program`, `--context` and `--rewrite`; `opened` takes them."""
+    """Add `--backend`, `--program`, `--context`, `--act` and `--rewrite`; `opened` takes them."""
     for option in (
         rewrite_option,
+        act_option,
         click.option(
             "--context",
             type=click.IntRange(min=2),
@@ -68,6 +77,7 @@ def opened(
     program: str | None,
     context: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    act: str,
 ) -> Iterator[Any]:
     """The loaded model, closed afterwards. A terminal shows that something is under way."""
     from llama_core.engine.load import load
@@ -76,6 +86,8 @@ def opened(
         raise click.UsageError("--backend and --program exclude each other")
     if rewrite and program is not None:
         raise click.UsageError("--rewrite changes a graph, and --program runs without one")
+    if act != "auto" and program is not None:
+        raise click.UsageError("--act changes a graph, and --program runs without one")
     with waiting(f"loading {model}"):
         loaded = load(
             model,
@@ -84,6 +96,7 @@ def opened(
             program=program,
             context=context,
             rewrite=rewrite,
+            act=act,
         )
     with loaded:
         yield loaded

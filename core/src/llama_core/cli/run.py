@@ -40,6 +40,7 @@ def command(
     program: str | None,
     context: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    act: str,
     profile: Path | None,
     as_json: bool,
     **said: Any,
@@ -53,7 +54,7 @@ def command(
     text = _piped() if prompt is None else prompt
     chosen = params(said, {})
     with opened(
-        session, model, backend=backend, program=program, context=context, rewrite=rewrite
+        session, model, backend=backend, program=program, context=context, rewrite=rewrite, act=act
     ) as loaded:
         request = loaded.request(text, chosen)
         if chosen.max_tokens is None:
@@ -111,6 +112,7 @@ def _facts(loaded: Loaded, result: Result, first: float, seconds: float) -> dict
             "name": loaded.choice.name,
             "reason": loaded.choice.reason,
         },
+        "act": None if loaded.graph is None else loaded.plan.act,
         "context_length": loaded.context_length,
         "usage": {
             "prompt_tokens": usage.prompt_tokens if usage else None,

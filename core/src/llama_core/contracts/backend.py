@@ -62,4 +62,13 @@ class Backend(Protocol):
         """The program, or an error that lists every node it cannot run and why."""
 
 
+class CodeBackend(Backend, Protocol):
+    """An optional power: weights that are codes are multiplied faster by 8-bit activations.
+
+    Where nobody says otherwise, such a backend is given graphs rewritten by `act: auto`.
+    """
+
+    prefers_codes: bool
+
+
 SPEC: Spec[Backend] = Spec("backend", Backend, "llama_create_backend")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llama_core.choice import Choice, choose_backend
+from llama_core.choice import BackendChoice, Choice, choose_backend
 from llama_core.contracts.backend import SPEC as BACKEND
 from llama_core.contracts.backend import Device
 from llama_core.contracts.format import ModelFiles
@@ -36,6 +36,7 @@ from llama_core.isolation import explain
 from llama_core.model import rewrites
 from llama_core.model.architectures import ARCHITECTURES, model_type, unknown
 from llama_core.model.graph import Graph
+from llama_core.model.rewrites.act import SetAct, activations
 from llama_core.model.tokenizer import Tokenizer
 from llama_core.plugins import Plugins
 
@@ -54,6 +55,7 @@ class Asked:
     program: str | None = None
     program_options: Mapping[str, Any] = field(default_factory=dict)
     context: int | None = None
+    act: str = "auto"
 
     def needs_graph(self) -> str | None:
         """What was asked for that only a backend gives, or None."""
@@ -112,12 +114,12 @@ def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: A
     )
     device = choose_device(choice, asked.prefer_gpu)
     first = made if asked.parallel is None else [one for one in made if one.phase == "quantize"]
-    rewritten, their = rewrites.apply(first, graph, weights)
+    rewritten, their = rewrites.apply([*first, *_act(choice, asked)], graph, weights)
     plan, limits = memory.fit(
         rewritten,
         their,
         device,
-        asked.plan or _plan(device, limits),
+        replace(asked.plan or _plan(device, limits), act=activations(rewritten)),
         limits,
         num_devices=1 if asked.parallel is None else len(asked.parallel.devices),
         decide_kv=asked.plan is None,
@@ -158,6 +160,14 @@ def _open(
         program.close()
         raise
     return Compiled(program, choice, plan, limits)
+
+
+def _act(choice: BackendChoice, asked: Asked) -> list[Rewrite]:
+    """The precision of activations: what was asked for, or what suits weights and backend."""
+    if asked.act not in ("auto", "none"):
+        return [SetAct(asked.act)]
+    suits = asked.act == "auto" and getattr(choice.backend, "prefers_codes", False)
+    return [SetAct("auto")] if suits else []
 
 
 def choose_device(choice: Choice, prefer_gpu: bool) -> Device:

@@ -98,6 +98,7 @@ def load(
     program: str | None = None,
     program_options: Mapping[str, Any] | None = None,
     context: int | None = None,
+    act: str = "auto",
 ) -> Loaded:
     """Open, rewrite, compile and start. Nothing is left behind where a step fails.
 
@@ -105,7 +106,8 @@ def load(
     first device of the kind that is preferred, with KV memory for its context; `parallel` splits it
     over several. `program` names a program provider to run it instead of a backend. `context` is
     how many tokens prompt and answer may have together: by default as many as `limits` say and the
-    model was made for.
+    model was made for. `act` is how linears take their activations: `none` as they are, `q8:32` and
+    the like in 8 bits, `auto` in 8 bits where weights are codes and the backend is faster then.
     """
     began = time.monotonic()
     asked = Asked(
@@ -119,6 +121,7 @@ def load(
         program,
         program_options or {},
         context,
+        act,
     )
     plugins.start()
     files = find_model(plugins, reference)

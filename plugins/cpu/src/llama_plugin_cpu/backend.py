@@ -21,6 +21,7 @@ class CpuBackend:
     """Native kernels on the processor's own threads."""
 
     name = "cpu"
+    prefers_codes = True
 
     def __init__(
         self, threads: int = 0, tier: str = "auto", announcements: Announcements | None = None

@@ -1,11 +1,14 @@
 """Act: sets the precision in which chosen linears and experts take their activations.
 
-`q8:<block>` scales each block of a row as it comes. `static` has one scale for a linear, given
-beforehand and by name; `measured_scales` finds them, by what the reference sees on some prompts.
+`q8:<block>` scales each block of a row as it comes. `auto` is that with a block as long as a group
+of the weights, wherever those are codes and nothing was chosen yet. `static` has one scale for a
+linear, given beforehand and by name; `measured_scales` finds them, by what the reference sees on
+some prompts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -17,6 +20,7 @@ from llama_core.contracts.rewrite import Phase
 from llama_core.contracts.step import Batch, Plan, Want
 from llama_core.errors import ConfigError
 from llama_core.model import ops
+from llama_core.model.encodings.grouped import AffineLayout
 from llama_core.model.graph import Graph, GraphError, Node
 from llama_core.model.numerics import Array
 from llama_core.model.op_backend import OpBackend
@@ -24,7 +28,8 @@ from llama_core.model.weights import DenseWeights, OverlayWeights, Weights
 
 
 class SetAct:
-    """`only` and `skip` are patterns of node names; the head and routers stay exact by default."""
+    """`only` and `skip` are patterns of node names. Routers stay exact by default, and the head
+    where it is not `auto` that is asked for."""
 
     phase: Phase = "quantize"
     neutral = False
@@ -33,24 +38,37 @@ class SetAct:
         self,
         act: str,
         only: str = "*",
-        skip: tuple[str, ...] = ("lm_head", "*.router"),
+        skip: tuple[str, ...] | None = None,
         scales: Mapping[str, float] | None = None,  # of `static`, by node
     ) -> None:
         if scales is not None and act != "static":
             raise ConfigError(f"scales go with act 'static', not with {act!r}")
         self.act = act
         self.only = only
+        if skip is None:
+            skip = ("*.router",) if act == "auto" else ("lm_head", "*.router")
         self.skip = tuple(skip)
         self.scales = dict(scales or {})
 
     def __call__(self, graph: Graph, weights: Weights) -> tuple[Graph, Weights]:
         chosen = {node.name: node for node in graph.nodes if self._takes(node)}
-        done = f"act({self.act})"
-        if self.act != "static":
-            return graph.map(
-                lambda node: _exact(node).with_attrs(act=self.act) if node.name in chosen else node,
-                done,
-            ).validate(), weights
+        if self.act == "static":
+            return self._static(chosen, graph, weights)
+        acts = dict.fromkeys(chosen, self.act)
+        if self.act == "auto":
+            fitting = {name: _fitting(node, graph, weights) for name, node in chosen.items()}
+            acts = {name: act for name, act in fitting.items() if act is not None}
+        new = graph.map(
+            lambda node: (
+                _exact(node).with_attrs(act=acts[node.name]) if node.name in acts else node
+            ),
+            f"act({self.act})",
+        )
+        return new.validate(), weights
+
+    def _static(
+        self, chosen: Mapping[str, Node], graph: Graph, weights: Weights
+    ) -> tuple[Graph, Weights]:
         problems = [f"{name}: {why}" for name, node in chosen.items() if (why := self._lacks(node))]
         if problems:
             raise GraphError("static activations", problems)
@@ -64,7 +82,7 @@ class SetAct:
                 if node.name in chosen
                 else node
             ),
-            done,
+            "act(static)",
         )
         shapes = graph.shapes.also(**dict.fromkeys(steps, (1,)))
         new = replace(new, shapes=shapes).validate()
@@ -86,6 +104,32 @@ class SetAct:
         if not 0 < self.scales[node.name] < np.inf:
             return f"its scale is {self.scales[node.name]}, and must be above 0"
         return None
+
+
+def _fitting(node: Node, graph: Graph, weights: Weights) -> str | None:
+    """The block that goes with a node's codes; None where its weights are none, or it has an act.
+
+    A row of one group gets blocks of 128: longer ones cost accuracy, shorter ones time.
+    """
+    if node.attrs["act"] != "none":
+        return None
+    blocks = []
+    for weight in node.weights.values():
+        if len(graph.shapes[weight]) != 2:
+            continue  # a bias
+        _, encoding = weights.about(weight)
+        if not isinstance(encoding, AffineLayout):
+            return None
+        scheme = encoding.scheme()
+        span = scheme.group * (scheme.per_super or 1)  # 0: the whole row
+        blocks.append(min(max(span, 32), 256) if span else 128)
+    return f"q8:{min(blocks)}" if blocks else None
+
+
+def activations(graph: Graph) -> str:
+    """The acts of a graph's linears and experts, the commonest first, for people to read."""
+    counts = Counter(str(node.attrs["act"]) for node in graph.nodes if "act" in node.attrs)
+    return " ".join(act for act, _ in counts.most_common()) or "none"
 
 
 def _exact(node: Node) -> Node:
