@@ -226,7 +226,7 @@ def test_a_mask_that_fails_on_drafts_ends_its_own_request_only() -> None:
     answer = run(make(), ask(max_tokens=8))["r", 0].tokens
     engine = make(create=fragile, drafter=Oracle(answer))
     answers = run(engine, ask("bad", transforms=(Link("alternate"),)), ask("good"))
-    assert "a mask failed on the drafts" in str(answers["bad", 0].error)
+    assert "transform Fragile failed: on the drafts" in str(answers["bad", 0].error)
     assert answers["good", 0].tokens == answer
 
 

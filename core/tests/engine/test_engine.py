@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from llama_core.builtin.samplers import Greedy
 from llama_core.builtin.transforms import TRANSFORMS
+from llama_core.config import Config
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import Batch
 from llama_core.engine.faults import (
@@ -20,7 +23,15 @@ from llama_core.engine.faults import (
     SamplingFault,
 )
 from llama_core.engine.request import Limits, Link, Params, Request
-from llama_core.errors import ConfigError, LlamaError, OptionsError
+from llama_core.errors import (
+    ConfigError,
+    LlamaError,
+    OptionsError,
+    PluginFault,
+    PluginQuarantined,
+)
+from llama_core.hookspecs import hookimpl
+from llama_core.plugins import Plugins
 
 from .toy import (
     SAMPLED,
@@ -356,6 +367,27 @@ def test_a_broken_transform_ends_its_own_request_only(how: str) -> None:
     assert len(answers["bad", 0].tokens) == 2
     assert isinstance(answers["bad", 0].error, OptionsError if how == "refuses" else SamplingFault)
     assert answers["good", 0].finish == "length"
+
+
+def test_a_transform_that_goes_on_failing_is_named_and_its_plugin_quarantined() -> None:
+    @hookimpl
+    def llama_create_transform(name: str, options: Any) -> Broken:
+        return Broken(name)
+
+    provides = [{"kind": "transform", "name": how, "api": 1} for how in ("raises", "shape")]
+    plugins = Plugins([], Config(max_faults=2))
+    plugins.register(
+        SimpleNamespace(llama_create_transform=llama_create_transform),
+        {"name": "mine", "summary": "Transforms that fail", "provides": provides},
+    )
+    engine = make(create=None, plugins=plugins)
+    for how in ("raises", "shape"):
+        broken = Params(max_tokens=8, transforms=(Link(how),), sampler=Greedy())
+        error = run(engine, Request(how, (1, 2, 3), broken))[how, 0].error
+        assert isinstance(error, PluginFault)
+        assert "plugin 'mine' failed in transform Broken" in str(error)
+    with pytest.raises(PluginQuarantined, match="mine"):
+        engine.add(Request("again", (1, 2, 3), Params(transforms=(Link("raises"),))))
 
 
 def test_a_fault_of_one_choice_ends_all_of_the_request() -> None:

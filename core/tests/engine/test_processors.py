@@ -267,3 +267,16 @@ def test_processors_travel_to_a_worker_by_name_and_with_their_mark() -> None:
         message["params"]["postprocessors"] = [broken]
         with pytest.raises(LlamaError, match="not a"):
             wire.to_request(message)
+
+
+def test_processors_know_the_beginning_of_an_answer_that_is_continued() -> None:
+    engine = make(plugins=plugins(), tokenizer=Letters())
+    uses = {"postprocessors": (Use("hold"), Use("upper")), "seed": 5, "max_tokens": 12}
+    whole = run(engine, ask("whole", (1, 2, 28), **uses))["whole", 0]
+    assert whole.error is None
+    for length in range(1, 12):
+        begun = Postprocessors(plugins(), [Use("hold"), Use("upper")])
+        shown = [begun.feed(Piece(Letters().feed(token))) for token in whole.tokens[:length]]
+        own = {**uses, "max_tokens": 12 - length, "answer": tuple(whole.tokens[:length])}
+        rest = run(engine, ask("rest", (1, 2, 28), **own))["rest", 0]
+        assert "".join(map(text, shown)) + rest.text == whole.text

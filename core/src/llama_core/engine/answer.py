@@ -157,11 +157,16 @@ class Answer:
         return pieces if self.processors is None else [*pieces, *self.processors.finish()]
 
     def resume(self) -> None:
-        """Let the chain and the decoder know the beginning of the answer that was given."""
+        """Let chain, decoder and postprocessors know the beginning of the answer that was given.
+
+        What they pass on of it was passed on before. Stop strings are looked for in what is new.
+        """
         for token in self.request.answer:
             self.chain.accept(token)
             if self.decoder is not None:
-                self._text(self.decoder.feed, token)
+                text = self._text(self.decoder.feed, token)
+                if self.processors is not None:
+                    self.processors.feed(Piece(text))
 
     def update(
         self, tokens: Sequence[int], pieces: Sequence[Piece], logprobs: Sequence[Logprob] = ()

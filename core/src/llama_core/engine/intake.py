@@ -33,6 +33,7 @@ class Intake:
     ) -> None:
         self.plugins = plugins
         self.create: Create = create or (plugins.create if plugins else no_capabilities)
+        self.makers = plugins if create is None else None  # whose the links of chains are
         self.tokenizer = tokenizer
         self.eos = eos
         self.samples = samples
@@ -62,7 +63,7 @@ class Intake:
             request.prompt, list(request.answer), choice_seed(seed, choice), ends
         )
         try:
-            chain = build(params, context, self.create)
+            chain = build(params, context, self.create, self.makers)
             if params.postprocessors:
                 processors = Postprocessors(self.plugins, params.postprocessors)
             show = processors.markers if processors else ()

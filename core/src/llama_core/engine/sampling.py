@@ -1,7 +1,8 @@
 """From one row of logits to one token: a chain of transforms, ended by a sampler.
 
 The random number of a token depends on the request's seed and on the token's index alone, so the
-result is the same whatever shares the batch and wherever the chain runs. It knows no scheduler.
+result is the same whatever shares the batch and wherever the chain runs. A link that fails ends its
+request, and counts against the plugin it was named of. It knows no scheduler.
 
 Legend: V vocabulary, R rows of a step.
 """
@@ -19,6 +20,8 @@ from llama_core.contracts.transform import SamplingContext, Transform, philox, u
 from llama_core.engine.faults import SamplingFault
 from llama_core.engine.request import Link, Logprob, Params
 from llama_core.errors import LlamaError
+from llama_core.isolation import explain
+from llama_core.plugins import Plugins
 
 Create = Callable[[str, str, Mapping[str, Any]], Any]
 Row = NDArray[np.float32]
@@ -33,41 +36,50 @@ def choice_seed(seed: int, choice: int) -> int:
 
 
 class Chain:
-    """The transforms and the sampler of one choice, with whatever they remember."""
+    """The transforms and the sampler of one choice, with whatever they remember.
+
+    `owners` are the plugins of each, the sampler's last: None where it is the application's own.
+    """
 
     def __init__(
-        self, transforms: Sequence[Transform], sampler: Sampler, context: SamplingContext
+        self,
+        transforms: Sequence[Transform],
+        sampler: Sampler,
+        context: SamplingContext,
+        plugins: Plugins | None = None,
+        owners: Sequence[str | None] = (),
     ) -> None:
         self.transforms = transforms
         self.sampler = sampler
         self.context = context
-        self._memories: list[Any] = [x for x in (*transforms, sampler) if hasattr(x, "accept")]
-        self._masks: list[Any] = [t for t in transforms if hasattr(t, "rollback")]
+        self._plugins = plugins
+        self._owners = owners
+        links: list[tuple[int, Any]] = list(enumerate((*transforms, sampler)))
+        self._memories = [(n, link) for n, link in links if hasattr(link, "accept")]
+        self._masks = [(n, link) for n, link in links[:-1] if hasattr(link, "rollback")]
         self.greedy = getattr(sampler, "is_argmax", False) and not transforms
 
     def choose(self, logits_V: Row) -> tuple[int, Row]:
         """The token, and the logits that the transforms left."""
-        logits_NV = logits_V[None]
-        link: Transform | Sampler = self.sampler
+        logits_NV, at = logits_V[None], 0
         try:
-            for link in self.transforms:
+            for at, link in enumerate(self.transforms):
                 logits_NV = link(logits_NV, self.context)
                 if getattr(logits_NV, "shape", None) != (1, len(logits_V)):
-                    raise SamplingFault(
-                        f"transform {_name(link)} gave {getattr(logits_NV, 'shape', logits_NV)} "
-                        f"instead of logits of shape (1, {len(logits_V)})"
+                    raise self._fault(
+                        at,
+                        f"it gave {getattr(logits_NV, 'shape', logits_NV)} instead of logits of "
+                        f"shape (1, {len(logits_V)})",
                     )
-            link = self.sampler
+            at = len(self.transforms)
             number = uniform(self.context.seed, self.context.index)
             token = int(self.sampler(logits_NV, np.array([number]), self.context)[0])
         except LlamaError:
             raise
         except Exception as error:
-            raise SamplingFault(f"{_name(link)} failed in sampling: {error!r}") from error
+            raise self._fault(at, explain(error), error) from error
         if not 0 <= token < len(logits_V):
-            raise SamplingFault(
-                f"sampler {_name(self.sampler)} chose token {token} of {len(logits_V)}"
-            )
+            raise self._fault(at, f"it chose token {token} of {len(logits_V)}")
         if not np.isfinite(logits_NV[0, token]):
             raise SamplingFault(
                 f"the transforms left no token to choose: token {token} has logit "
@@ -76,14 +88,14 @@ class Chain:
         return token, logits_NV[0]
 
     def accept(self, token: int) -> None:
-        for memory in self._memories:
+        for at, memory in self._memories:
             try:
                 memory.accept(token)
             except LlamaError:
                 raise
             except Exception as error:
-                raise SamplingFault(
-                    f"{_name(memory)} failed to accept token {token}: {error!r}"
+                raise self._fault(
+                    at, f"accepting token {token}, {explain(error)}", error
                 ) from error
 
     def plausible(self, drafts: Sequence[int], vocab_size: int) -> int:
@@ -91,25 +103,40 @@ class Chain:
         if not self._masks:
             return len(drafts)
         count, blank_NV = len(drafts), np.zeros((1, vocab_size), np.float32)
-        try:
-            for mask in self._masks:
-                taken = 0
+        for at, mask in self._masks:
+            taken = 0
+            try:
                 while taken < count:
                     if mask(blank_NV, self.context)[0, drafts[taken]] == -np.inf:
                         break
                     mask.accept(drafts[taken])
                     taken += 1
                 mask.rollback(taken)
-                count = taken
-        except LlamaError:
-            raise
-        except Exception as error:
-            raise SamplingFault(f"a mask failed on the drafts {drafts}: {error!r}") from error
+            except LlamaError:
+                raise
+            except Exception as error:
+                raise self._fault(at, f"on the drafts {drafts}, {explain(error)}", error) from error
+            count = taken
         return count
 
+    def _fault(self, at: int, why: str, cause: Exception | None = None) -> LlamaError:
+        """What a link did wrong, laid at its plugin's door where it has one."""
+        is_sampler = at == len(self.transforms)
+        link = self.sampler if is_sampler else self.transforms[at]
+        where = f"{'sampler' if is_sampler else 'transform'} {_name(link)}"
+        owner = self._owners[at] if self._owners else None
+        if owner is None or self._plugins is None:
+            return SamplingFault(f"{where} failed: {why}")
+        return self._plugins.fault(owner, where, why, cause)
 
-def build(params: Params, context: SamplingContext, create: Create) -> Chain:
-    """The chain of one choice; what is given by name is made anew for it."""
+
+def build(
+    params: Params, context: SamplingContext, create: Create, plugins: Plugins | None = None
+) -> Chain:
+    """The chain of one choice; what is given by name is made anew for it.
+
+    `plugins` are who `create` asks, to be told of faults; None where it asks somebody else.
+    """
     transforms = [
         create("transform", t.name, t.options) if isinstance(t, Link) else t
         for t in params.transforms
@@ -117,7 +144,14 @@ def build(params: Params, context: SamplingContext, create: Create) -> Chain:
     sampler = params.sampler
     if isinstance(sampler, Link):
         sampler = create("sampler", sampler.name, sampler.options)
-    return Chain(transforms, cast(Sampler, sampler), context)
+    owners: list[str | None] = []
+    if plugins is not None:
+        named = [("transform", each) for each in params.transforms] + [("sampler", params.sampler)]
+        owners = [
+            plugins.resolve(kind, each.name).plugin.name if isinstance(each, Link) else None
+            for kind, each in named
+        ]
+    return Chain(transforms, cast(Sampler, sampler), context, plugins, owners)
 
 
 def on_device(chain: Chain, samples: frozenset[str]) -> tuple[tuple[str, float], ...] | None:
