@@ -18,6 +18,7 @@ import numpy as np
 from llama_core.errors import LlamaError, did_you_mean, sentence
 from llama_core.model.encodings import Affine, Encoding, Plain, Table, parse_encoding
 from llama_core.model.encodings.base import Array, EncodingError, FloatArray, Parts, Shape
+from llama_core.model.origin import Origin
 
 
 class UnknownTensor(LlamaError, KeyError):
@@ -153,6 +154,10 @@ class Weights(Mapping[str, Tensor]):
         """What a tensor takes as it lies; for a view that computes, as near as can be told."""
         return self[name].num_bytes
 
+    def origin(self, name: str) -> Origin | None:
+        """What a tensor's numbers are known by without reading them; None where nothing is."""
+        return None
+
     def array(self, name: str) -> FloatArray:
         """One tensor's numbers."""
         return self[name].decode()
@@ -213,6 +218,9 @@ class RenamedWeights(Weights):
     def bytes_of(self, name: str) -> int:
         return self._base.bytes_of(self._old[name]) if name in self._old else super().bytes_of(name)
 
+    def origin(self, name: str) -> Origin | None:
+        return self._base.origin(self._old[name]) if name in self._old else None
+
 
 class OverlayWeights(Weights):
     """Another mapping with some tensors replaced, added or hidden."""
@@ -241,6 +249,10 @@ class OverlayWeights(Weights):
         where = self._where(name)
         return super().bytes_of(name) if where is None else where.bytes_of(name)
 
+    def origin(self, name: str) -> Origin | None:
+        where = self._where(name)
+        return None if where is None else where.origin(name)
+
     def _where(self, name: str) -> Weights | None:
         if name in self._over:
             return self._over
@@ -251,8 +263,9 @@ class MappedWeights(Weights):
     """Another mapping, each tensor passed through a function when it is asked for.
 
     `about` says what the function makes of shape and encoding; without it a tensor is computed to
-    be described. The last few results are kept, since callers often ask twice in a row; not all of
-    them, since the whole model may not fit in memory.
+    be described. `origin` says what it makes of an origin; without it none is told. The last few
+    results are kept, since callers often ask twice in a row; not all of them, since the whole model
+    may not fit in memory.
     """
 
     def __init__(
@@ -260,9 +273,11 @@ class MappedWeights(Weights):
         base: Weights,
         change: Callable[[str, Tensor], Tensor],
         about: Callable[[str, About], About] | None = None,
+        origin: Callable[[str, Origin], Origin] | None = None,
     ) -> None:
         self._base = base
         self._about = about
+        self._origin = origin
 
         def found(name: str) -> Tensor | None:
             one = base.find(name)
@@ -292,6 +307,10 @@ class MappedWeights(Weights):
             return self._base.bytes_of(name)
         return bytes_in(encoding, shape)
 
+    def origin(self, name: str) -> Origin | None:
+        found = self._base.origin(name) if self._origin is not None else None
+        return None if found is None or self._origin is None else self._origin(name, found)
+
 
 @lru_cache(maxsize=256)
 def bytes_in(encoding: Encoding, shape: Shape) -> int:
@@ -318,4 +337,8 @@ def reencoded(weights: Weights, choose: Choice) -> Weights:
     def change(name: str, one: Tensor) -> Tensor:
         return one.encoded(about(name, About(one.shape, one.encoding)).encoding)
 
-    return MappedWeights(weights, change, about)
+    def origin(name: str, one: Origin) -> Origin:
+        now, made = weights.about(name).encoding, about(name, weights.about(name)).encoding
+        return one if now == made else one.then(f"as {made}")
+
+    return MappedWeights(weights, change, about, origin)

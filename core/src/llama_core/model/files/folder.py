@@ -17,6 +17,7 @@ from llama_core.model.files.jsontext import parse_object, read_object
 from llama_core.model.files.quantized import is_activation_scale, recipes
 from llama_core.model.files.recipe import OURS, Recipe, assemble, ours
 from llama_core.model.files.safetensors import Entry, SafetensorsFile
+from llama_core.model.origin import Origin
 from llama_core.model.weights import Tensor, Weights
 
 INDEX = "model.safetensors.index.json"
@@ -163,6 +164,12 @@ class FolderWeights(Weights):
         if recipe := self._recipes.get(name):
             return Tensor(recipe.shape, recipe.encoding, assemble(self, recipe))
         return self._home[name].tensor(name) if name in self._names else None
+
+    def origin(self, name: str) -> Origin | None:
+        if recipe := self._recipes.get(name):
+            files = dict.fromkeys(self._home[part].stamp for part in recipe.parts.values())
+            return Origin(tuple(files), (recipe.told(),))
+        return Origin((self._home[name].stamp,), (name,)) if name in self._names else None
 
 
 _LEFT_OVER = {

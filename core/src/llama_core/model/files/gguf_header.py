@@ -20,6 +20,7 @@ from llama_core.model.encodings.base import Array, Shape, rows_and_columns
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.mapped import MappedFile
 from llama_core.model.files.safetensors import can_be
+from llama_core.model.origin import Stamp
 from llama_core.model.weights import Tensor
 
 TYPES: dict[int, Encoding] = {
@@ -74,6 +75,11 @@ class GgufFile:
         self.entries, faults = _entries(infos, start, self._file.size, alignment)
         if faults:
             raise ModelFileError(path, faults)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the file is known by."""
+        return self._file.stamp
 
     def tensor(self, name: str) -> Tensor:
         """A tensor as the file holds it."""

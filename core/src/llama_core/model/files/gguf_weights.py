@@ -20,6 +20,7 @@ from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.gguf_config import FACTORS, to_config
 from llama_core.model.files.gguf_header import GgufFile
 from llama_core.model.files.gguf_names import Family, by_architecture, to_model
+from llama_core.model.origin import Origin
 from llama_core.model.weights import About, Tensor, Weights, tensor
 
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
@@ -164,6 +165,17 @@ class GgufWeights(Weights):
         stored, expert = self._stored[name]
         whole = self._home[stored].tensor(stored)
         return whole.num_bytes if expert is None else whole.num_bytes // whole.shape[0]
+
+    def origin(self, name: str) -> Origin | None:
+        if name not in self._stored:
+            return None
+        stored, expert = self._stored[name]
+        found = Origin((self._home[stored].stamp,), (stored,))
+        if expert is not None:
+            return found.then(f"expert {expert}")
+        if heads := self._heads(name):
+            return found.then(f"{heads} heads in order")
+        return found.then("less one") if self._family.norms_plus_one and is_norm(name) else found
 
     def _heads(self, name: str) -> int:
         """How many heads the rows of a tensor are interleaved for; 0 where they are not."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from llama_core.model.encodings.base import Array, Shape
 from llama_core.model.files.faults import FileChanged, ModelFileError
+from llama_core.model.origin import stamp
 
 
 class MappedFile:
@@ -33,6 +34,7 @@ class MappedFile:
         except OSError as error:
             raise ModelFileError(path, [error.strerror or str(error)]) from error
         self.size = len(self._map)
+        self.stamp = stamp(path, found)
         self._stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def check(self) -> None:

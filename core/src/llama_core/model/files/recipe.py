@@ -39,6 +39,11 @@ class Recipe:
     reshape: Mapping[str, Shape] | None = None
     offset: float | None = None  # bitsandbytes keeps one number in JSON
 
+    def told(self) -> str:
+        """All of it in words, such that recipes for other numbers say something else."""
+        parts, reshape = dict(self.parts), dict(self.reshape or {})
+        return f"{self.encoding} {self.shape} of {parts} {reshape} {self.offset}"
+
 
 class NotReadable(Exception):
     """Why one tensor, or the whole checkpoint, cannot be read. Turned into the file's one error."""

@@ -20,6 +20,7 @@ from llama_core.model.encodings.base import Array, Shape
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.jsontext import parse_object
 from llama_core.model.files.mapped import MappedFile
+from llama_core.model.origin import Stamp
 from llama_core.model.weights import Tensor
 
 KINDS = {
@@ -77,6 +78,11 @@ class SafetensorsFile:
             )
         text = self._file.bytes(8, 8 + length)
         return 8 + length, parse_object(text, self.path, unique=True, file_bytes=size)
+
+    @property
+    def stamp(self) -> Stamp:
+        """What the file is known by."""
+        return self._file.stamp
 
     def array(self, name: str) -> Array:
         """The bytes of a tensor as a NumPy array of the type they are held in."""

@@ -14,6 +14,7 @@ from llama_core.contracts.rewrite import Phase
 from llama_core.errors import ConfigError
 from llama_core.model import ops
 from llama_core.model.graph import FrozenMap, Graph, GraphError, Node
+from llama_core.model.origin import Origin
 from llama_core.model.weights import About, OverlayWeights, Tensor, Weights
 
 ROWS, COLUMNS = 0, 1
@@ -60,6 +61,13 @@ class CutWeights(Weights):
         cut = self._cuts[name]
         length = self._base.about(cut.source).shape[cut.axis]
         return self._base.bytes_of(cut.source) * (cut.stop - cut.start) // max(length, 1)
+
+    def origin(self, name: str) -> Origin | None:
+        cut = self._cuts.get(name)
+        found = None if cut is None else self._base.origin(cut.source)
+        if cut is None or found is None:
+            return None
+        return found.then(f"[{cut.start}:{cut.stop}] of axis {cut.axis}")
 
 
 class TensorSplit:
