@@ -195,6 +195,14 @@ int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_
 /* Plan buffers; `logits` and `hidden` are gathered values, or -1. */
 int32_t llama_program_finish(llama_program *p, int32_t logits, int32_t hidden);
 
+/* Or all of that at once, from a file that `python -m llama_plugin_cpu.export` wrote. `limits` says
+ * what to make room for, and its vocab_size, hidden_size and context_length are filled in from the
+ * file. Where it fails `*out` may still be a program, to ask for the message and to be freed. */
+int32_t llama_program_load(llama_pool *pool, const char *path, llama_limits *limits,
+                           llama_program **out);
+/* How many groups there are, each with a block table for every sequence of a batch. */
+int32_t llama_program_groups(const llama_program *p);
+
 /* ---- running it ----------------------------------------------------------------------------- */
 
 enum llama_want { LLAMA_NOTHING = 0, LLAMA_LOGITS = 1, LLAMA_HIDDEN = 2, LLAMA_TOKEN_ID = 3 };

@@ -10,7 +10,7 @@
 #include "pool.h"
 #include "tier.h"
 
-int32_t llama_abi(void) { return 1; }
+int32_t llama_abi(void) { return 2; }
 
 const char *llama_status_text(int32_t status) {
     static const char *const texts[] = {

@@ -13,7 +13,7 @@ from typing import Any
 from llama_core.errors import LlamaError
 from llama_core.native import load_library
 
-ABI = 1
+ABI = 2
 FOLDER = Path(__file__).parent
 
 
