@@ -38,9 +38,13 @@ class LlamaGPU:
         parallel: Parallel | None = None,
         plan: Plan | None = None,
         limits: Limits | None = None,
+        act: str = "auto",
         plugins: Plugins | None = None,
     ) -> None:
-        """Load a folder, a file or a model plugin's name. What follows `backend` is `load()`'s."""
+        """Load a folder, a file, `hf:org/name` or a model plugin's name.
+
+        What follows from `backend` to `act` is as in `llama_core.engine.load.load`.
+        """
         plugins = Plugins.load() if plugins is None else plugins
         self._prefer_gpu = prefer_gpu
         self._parallel = parallel
@@ -53,6 +57,7 @@ class LlamaGPU:
             plan=plan,
             limits=limits,
             prefer_gpu=prefer_gpu,
+            act=act,
         )
         unasked = {"known": False, "reason": "auto_detect_aws is off"}
         self._machine = detect(plugins) if auto_detect_aws else unasked

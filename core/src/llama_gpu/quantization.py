@@ -79,13 +79,13 @@ class QuantizationManager:
         limits: Limits | None = None,
     ) -> LlamaGPU:
         """The model quantized in memory; it answers as any `LlamaGPU` does."""
-        act = [("act", {"act": ACT})] if self.config.dynamic else []
         return LlamaGPU(
             model,
             prefer_gpu,
             auto_detect_aws,
             backend=backend,
-            rewrite=[self._rewrite(model), *act],
+            rewrite=[self._rewrite(model)],
+            act=ACT if self.config.dynamic else "none",
             plan=plan,
             limits=limits,
             plugins=self.plugins,

@@ -185,6 +185,23 @@ def test_a_config_alone_is_enough_for_speed(plugins: Plugins, tmp_path: Path) ->
             subject.close()
 
 
+@pytest.mark.parametrize("random", [False, True])
+def test_activations_are_those_that_a_run_would_have(
+    folder: Path, plugins: Plugins, random: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(plugins.create("backend", "reference"))
+    monkeypatch.setattr(kind, "prefers_codes", True, raising=False)
+    codes = (("reencode", {"encoding": "q8:g32"}),)
+    for act, expected in (("auto", "q8:32"), ("none", "none")):
+        wanted = Wanted(str(folder), 2, 40, "reference", rewrite=codes, random=random, act=act)
+        subject = open_subject(plugins, wanted)
+        try:
+            assert subject.plan.act.split()[0] == expected
+            assert subject.plan.rewrites[0].startswith("reencode")
+        finally:
+            subject.close()
+
+
 def test_memory_holds_every_sequence_at_full_length(folder: Path, plugins: Plugins) -> None:
     subject = open_subject(plugins, Wanted(str(folder), 3, 100, "reference"))
     try:

@@ -18,7 +18,7 @@ import numpy as np
 from llama_core import __version__
 from llama_core.cli.app import Session
 from llama_core.cli.doctor import cores, memory_bytes
-from llama_core.cli.loading import complete_model, rewrite_option
+from llama_core.cli.loading import act_option, complete_model, rewrite_option
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.profiling import profile_option, profiling
@@ -59,6 +59,7 @@ class Sizes(click.ParamType):
 )
 @click.option("--threads", type=click.IntRange(1), help="Of backends that have this option.")
 @rewrite_option
+@act_option
 @click.option(
     "--random", is_flag=True, help="Fill the shape of MODEL's config.json with random weights."
 )
@@ -76,6 +77,7 @@ def command(
     repeat: int,
     threads: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    act: str,
     random: bool,
     profile: Path | None,
     as_json: bool,
@@ -97,6 +99,7 @@ def command(
         {} if threads is None else {"threads": threads},
         rewrite,
         random,
+        act,
     )
     both = [wanted] if against is None else [wanted, replace(wanted, backend=against)]
     with ExitStack() as stack:
@@ -137,6 +140,7 @@ def _report(
         "command": shlex.join(["llama", *sys.argv[1:]]),
         "model": sides[0].subject.name,
         "backends": [side.backend for side in sides],
+        "act": [side.subject.plan.act for side in sides],
         "work": asdict(work),
         "rows": [asdict(row) for row in rows],
     }
@@ -156,6 +160,10 @@ def _lines(work: Work, sides: Sequence[Side], rows: Sequence[Row]) -> Iterator[s
     ours, *other = sides
     device = ours.subject.choice.devices[0].name if ours.subject.choice.devices else ""
     yield f"{ours.subject.name} on {ours.backend} ({device}), median of {work.repeat} rounds"
+    acts = {side.backend: side.subject.plan.act.replace(" ", " and ") for side in sides}
+    if set(acts.values()) != {"none"}:
+        told = ", ".join(f"{act} on {backend}" for backend, act in acts.items())
+        yield f"activations of linears: {told}"
     header = ["", "median", "range", "unit"]
     header += [other[0].backend, "ratio"] if other else []
     cells = [[row.metric.partition(".")[2], *_figures(row, bool(other)), row.note] for row in rows]

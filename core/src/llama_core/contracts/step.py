@@ -6,10 +6,10 @@ V vocabulary, D hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +44,8 @@ class Plan:
     adapter_slots: int = 0
     adapter_rank: int = 0
     in_flight: int = 1  # steps submitted before a result is read; the engine submits 1 or 2
-    act: str = "none"  # none, q8:<block>, static
-    rewrites: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    act: str = "none"  # of its linears: none, q8:<block>, static; of several the commonest first
+    rewrites: tuple[str, ...] = ()  # what was done to the graph, in order
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from llama_core.model.architectures import ARCHITECTURES, model_type, unknown
 from llama_core.model.graph import Graph
 from llama_core.model.rewrites.act import SetAct, activations
 from llama_core.model.tokenizer import Tokenizer
+from llama_core.model.weights import Weights
 from llama_core.plugins import Plugins
 
 
@@ -106,6 +107,12 @@ def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: A
     if limits.max_length < graph.context_length:
         graph, weights = build_model(plugins, files, context_length=limits.max_length)
     check_tokenizer(tokenizer, graph.vocab_size, files)
+    return compile_graph(plugins, graph, weights, asked)
+
+
+def compile_graph(plugins: Plugins, graph: Graph, weights: Weights, asked: Asked) -> Compiled:
+    """The program of a graph and its weights on a backend, rewritten as asked."""
+    limits = _limits(asked, graph.context_length)
     made = [
         plugins.create(REWRITE, *one) if isinstance(one, tuple) else one for one in asked.rewrite
     ]
@@ -115,11 +122,16 @@ def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: A
     device = choose_device(choice, asked.prefer_gpu)
     first = made if asked.parallel is None else [one for one in made if one.phase == "quantize"]
     rewritten, their = rewrites.apply([*first, *_act(choice, asked)], graph, weights)
+    decided = replace(
+        asked.plan or _plan(device, limits),
+        act=activations(rewritten),
+        rewrites=rewritten.rewrites,
+    )
     plan, limits = memory.fit(
         rewritten,
         their,
         device,
-        replace(asked.plan or _plan(device, limits), act=activations(rewritten)),
+        decided,
         limits,
         num_devices=1 if asked.parallel is None else len(asked.parallel.devices),
         decide_kv=asked.plan is None,

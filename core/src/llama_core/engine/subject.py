@@ -16,16 +16,14 @@ from typing import Any
 from llama_core.choice import Choice, choose_backend
 from llama_core.contracts.architecture import SPEC as ARCHITECTURE
 from llama_core.contracts.program import Program
-from llama_core.contracts.rewrite import SPEC as REWRITE
 from llama_core.contracts.step import Plan
-from llama_core.engine.compiling import choose_device
+from llama_core.engine.compiling import Asked, choose_device, compile_graph
 from llama_core.engine.engine import Engine
 from llama_core.engine.finding import build_model, find_model, has_architecture
 from llama_core.engine.load import load
 from llama_core.engine.memory import kv_bytes_for
 from llama_core.engine.request import Limits
 from llama_core.errors import ConfigError
-from llama_core.model import rewrites
 from llama_core.model.architectures import model_type, text_config
 from llama_core.model.generated import random_weights
 from llama_core.model.graph import Graph
@@ -43,6 +41,7 @@ class Wanted:
     options: Mapping[str, Any] = field(default_factory=dict)
     rewrite: Sequence[tuple[str, Mapping[str, Any]]] = ()
     random: bool = False  # weights, in the shape that a config tells
+    act: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,7 @@ def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
         rewrite=wanted.rewrite,
         plan=plan,
         limits=_limits(wanted),
+        act=wanted.act,
     )
     subject = Subject(
         loaded.name,
@@ -107,12 +107,21 @@ def _made_up(plugins: Plugins, wanted: Wanted) -> Subject:
     choice = choose_backend(plugins, wanted.backend, options=wanted.options)
     plan = _plan(graph, choice, wanted)
     weights = random_weights(graph, seed=0)
+    asked = Asked(
+        wanted.backend,
+        wanted.options,
+        wanted.rewrite,
+        plan=plan,
+        limits=_limits(wanted),
+        act=wanted.act,
+    )
     began = time.monotonic()
-    made = [plugins.create(REWRITE, *one) for one in wanted.rewrite]
-    program = choice.backend.compile(*rewrites.apply(made, graph, weights), plan)
-    engine = Engine(program, _limits(wanted), plugins=plugins)
+    made = compile_graph(plugins, graph, weights, asked)
+    engine = Engine(made.program, made.limits, plugins=plugins)
     seconds = time.monotonic() - began
-    return Subject(f"{name} (random)", choice, plan, program, engine, seconds, engine.close)
+    return Subject(
+        f"{name} (random)", made.choice, made.plan, made.program, engine, seconds, engine.close
+    )
 
 
 def _config(path: Path) -> tuple[dict[str, Any], str]:
