@@ -84,7 +84,8 @@ def test_the_picture_is_an_svg_of_the_graph(llama: Llama, tiny: Path) -> None:
     titles = {one.text or "" for one in drawn.iter("{http://www.w3.org/2000/svg}title")}
     assert any(title.startswith("layers.0.attn.q_proj") for title in titles)
     refused = llama("show", str(tiny), "--picture", "no/such/folder.svg")
-    assert refused.code == 1
+    assert refused.code == 2
+    assert "there is no folder no/such" in refused.err
     assert len(refused.err.splitlines()) == 1
 
 

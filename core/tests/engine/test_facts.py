@@ -15,6 +15,7 @@ from llama_core.engine.facts import facts, graph_of
 from llama_core.engine.finding import find_model
 from llama_core.model.architectures.blocks import LLAMA_NAMES
 from llama_core.model.files import gguf_weights, open_model
+from llama_core.model.files.disk import disk_bytes
 from llama_core.model.graph import Graph
 from llama_core.model.weights import RenamedWeights, Tensor, Weights
 
@@ -82,3 +83,11 @@ def test_a_rewrite_is_told_without_being_computed(
     found = facts(plugins, files, (graph, weights))
     assert found["encodings"][encoding]["tensors"] == 2
     assert found["rewrites"] == [f"reencode({encoding}, *.q_proj)"]
+
+
+def test_all_parts_of_a_split_file_count(tmp_path: Path) -> None:
+    sizes = {"a-00001-of-00002.gguf": 3, "a-00002-of-00002.gguf": 5, "b-00001-of-00002.gguf": 7}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert disk_bytes(tmp_path / "a-00001-of-00002.gguf") == 8
+    assert disk_bytes(tmp_path) == 15

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from llama_core.cli.app import Session
-from llama_core.cli.files import NewFile
+from llama_core.cli.files import NewFile, write_text
 from llama_core.cli.loading import (
     act_option,
     complete_model,
@@ -112,7 +112,7 @@ def command(
     from llama_core.cli import eval_report as report
 
     if plot is not None:
-        plot.write_text(report.drawn(*found[1:]), "utf-8")
+        write_text(plot, report.drawn(*found[1:]))
     emit(report.facts(*found), as_json, lambda: report.lines(*found))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from llama_core.errors import LlamaError
+
 
 class NewFile(click.ParamType):
     """The path of a file that is there and writable, or can be made."""
@@ -24,3 +26,11 @@ class NewFile(click.ParamType):
         if not os.access(path if path.exists() else folder, os.W_OK):
             self.fail(f"{path} cannot be written", param, ctx)
         return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write it after all; a disk may still have filled up meanwhile."""
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise LlamaError(f"cannot write {path}: {error.strerror}") from None

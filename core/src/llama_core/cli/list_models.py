@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from llama_core.cli.plugins import pass_session
 from llama_core.contracts.model import SPEC as MODEL
 from llama_core.engine.memory import size
 from llama_core.errors import LlamaError
+from llama_core.model.files.disk import disk_bytes
 from llama_core.model.hub import HubSettings, list_models
 from llama_core.plugins import Plugins
 
@@ -47,12 +47,7 @@ def installed(plugins: Plugins) -> Iterator[dict[str, Any]]:
         except LlamaError as error:
             yield {**row, "path": None, "bytes": None, "reason": str(error)}
             continue
-        yield {**row, "path": str(path), "bytes": _bytes(path)}
-
-
-def _bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+        yield {**row, "path": str(path), "bytes": disk_bytes(path)}
 
 
 def _rows(rows: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:

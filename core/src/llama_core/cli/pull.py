@@ -12,6 +12,7 @@ import click
 from llama_core.cli.output import emit, json_option
 from llama_core.engine.memory import size
 from llama_core.model import hub
+from llama_core.model.files.disk import disk_bytes
 from llama_core.model.hub import HubSettings
 from llama_core.model.hub.download import Progress
 
@@ -31,11 +32,10 @@ def command(ctx: click.Context, model: str, as_json: bool) -> None:
     except KeyboardInterrupt:
         click.echo(f"llama: interrupted; to go on where it stopped: llama pull {model}", err=True)
         ctx.exit(130)
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     facts: dict[str, Any] = {
         "name": str(reference),
         "path": str(path),
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": disk_bytes(path),
         "offline": settings.offline,
     }
     whence = ", found without asking the hub: HF_HUB_OFFLINE is set" if settings.offline else ""

@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.files import NewFile, write_text
 from llama_core.cli.loading import complete_model, rewrite_option
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.progress import progress
 from llama_core.contracts.format import ModelFiles
 from llama_core.engine import facts as about
-from llama_core.engine.finding import find_model, model_name
+from llama_core.engine.finding import find_model, has_architecture, model_name
 from llama_core.engine.memory import size
-from llama_core.errors import LlamaError
 from llama_core.model import dump
 from llama_core.model.files import ModelFileError
 from llama_core.model.files.finite import REMEDY, numbers_at_fault
@@ -27,7 +27,7 @@ from llama_core.model.files.finite import REMEDY, numbers_at_fault
 @click.argument("model", shell_complete=complete_model)
 @click.option("--graph", "as_graph", is_flag=True, help="Print its graph, a line a node.")
 @click.option("--all", "unfolded", is_flag=True, help="Of the graph, print every layer.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw it as SVG.")
+@click.option("--picture", type=NewFile(), help="Draw it as SVG.")
 @click.option("--check", is_flag=True, help="Read all numbers; NaN and infinity are errors.")
 @rewrite_option
 @json_option
@@ -49,7 +49,7 @@ def command(
     plugins = session.plugins
     files = find_model(plugins, model)
     built = None
-    if as_graph or picture or rewrite or about.known(plugins, files):
+    if as_graph or picture or rewrite or has_architecture(plugins, files):
         built = about.graph_of(plugins, files, rewrite)
     found = {"name": model_name(model), **about.facts(plugins, files, built)}
     if check:
@@ -58,7 +58,7 @@ def command(
     if built and as_graph:
         found["graph"] = dump.text(built[0], folded=not unfolded)
     if built and picture:
-        _draw(picture, dump.svg(built[0]))
+        write_text(picture, dump.svg(built[0]))
         found["picture"] = str(picture)
     emit(found, as_json, lambda: [found["graph"].rstrip()] if as_graph else _lines(found))
 
@@ -68,13 +68,6 @@ def _check(files: ModelFiles) -> None:
         faults = numbers_at_fault(files.weights, done)
     if faults:
         raise ModelFileError(files.path, faults, remedy=REMEDY)
-
-
-def _draw(file: Path, drawing: str) -> None:
-    try:
-        file.write_text(drawing, encoding="utf-8")
-    except OSError as error:
-        raise LlamaError(f"cannot write {file}: {error.strerror}") from None
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

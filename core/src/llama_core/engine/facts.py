@@ -6,23 +6,22 @@ no facts but one error, with all that is missing, misshapen or left over.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.program import SPEC as PROGRAM
 from llama_core.contracts.rewrite import SPEC as REWRITE
-from llama_core.engine.finding import build_model, declared_context, has_architecture
+from llama_core.engine.finding import build_model, declared_context
 from llama_core.engine.memory import kv_bytes_per_token
 from llama_core.model import rewrites
 from llama_core.model.architectures import model_type, text_config
+from llama_core.model.files.disk import disk_bytes
 from llama_core.model.graph import Graph, GraphError
 from llama_core.model.weights import Weights
 from llama_core.plugins import Plugins
 
-_PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _NO_DEFAULTS = {"transformers_version", "_from_model_config"}  # of a generation config
 
 
@@ -52,17 +51,12 @@ def facts(
         "model_type": model_type(files.config),
         **(_of_graph(*built) if built else _of_config(plugins, files)),
         "encodings": encodings(built[1] if built else files.weights),
-        "disk_bytes": sum(file.stat().st_size for file in _files(files.path)),
+        "disk_bytes": disk_bytes(files.path),
         "tokenizer": files.tokenizer.get("kind"),
         "chat_template": files.chat_template is not None,
         "quantization": _quantization(files.config),
         "generation": {k: v for k, v in files.generation.items() if k not in _NO_DEFAULTS},
     }
-
-
-def known(plugins: Plugins, files: ModelFiles) -> bool:
-    """Whether the model has a graph here."""
-    return has_architecture(plugins, files)
 
 
 def encodings(weights: Weights) -> dict[str, dict[str, int]]:
@@ -72,7 +66,7 @@ def encodings(weights: Weights) -> dict[str, dict[str, int]]:
         shape, encoding = weights.about(name)
         row = found.setdefault(encoding.name, {"tensors": 0, "parameters": 0, "bytes": 0})
         row["tensors"] += 1
-        row["parameters"] += _size(shape)
+        row["parameters"] += math.prod(shape)
         row["bytes"] += weights.bytes_of(name)
     return dict(sorted(found.items(), key=lambda one: -one[1]["bytes"]))
 
@@ -85,7 +79,7 @@ def _of_graph(graph: Graph, weights: Weights) -> dict[str, Any]:
     windows = {node.attrs["window"] for node in attention} - {None}
     return {
         "architecture": graph.architecture,
-        "parameters": sum(_size(shape) for shape in graph.shapes.values()),
+        "parameters": sum(math.prod(shape) for shape in graph.shapes.values()),
         "layers": len(attention),
         "heads": [dict(zip(("query", "key", "size"), one, strict=True)) for one in heads],
         "hidden_size": graph.hidden_size,
@@ -99,10 +93,10 @@ def _of_graph(graph: Graph, weights: Weights) -> dict[str, Any]:
 
 
 def _of_config(plugins: Plugins, files: ModelFiles) -> dict[str, Any]:
-    config = text_config(files.config)
+    config, weights = text_config(files.config), files.weights
     return {
         "architecture": None,
-        "parameters": sum(_size(files.weights.about(name)[0]) for name in files.weights.names()),
+        "parameters": sum(math.prod(weights.about(name).shape) for name in weights.names()),
         "layers": config.get("num_hidden_layers", config.get("n_layer")),
         "hidden_size": config.get("hidden_size", config.get("n_embd")),
         "context_length": declared_context(files.config),
@@ -117,19 +111,3 @@ def _quantization(config: Mapping[str, Any]) -> str | None:
         return None
     method, bits = given.get("quant_method", "?"), given.get("bits")
     return f"{method}, {bits} bits" if isinstance(bits, int) else str(method)
-
-
-def _files(path: Path) -> Iterable[Path]:
-    if path.is_dir():
-        return [file for file in path.rglob("*") if file.is_file()]
-    part = _PART.fullmatch(path.name)
-    if part is None:
-        return [path]
-    return path.parent.glob(f"{part[1]}-?????-of-{part[2]}.gguf")
-
-
-def _size(shape: Iterable[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

@@ -7,7 +7,6 @@ where it can be, so that one graph serves both formats. Files may be split into 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ import numpy as np
 
 from llama_core.model.encodings import F32
 from llama_core.model.encodings.base import Array, FloatArray
+from llama_core.model.files.disk import GGUF_PART
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.gguf_config import FACTORS, to_config
 from llama_core.model.files.gguf_header import GgufFile
 from llama_core.model.files.gguf_names import Family, by_architecture, to_model
 from llama_core.model.origin import Origin
 from llama_core.model.weights import About, Tensor, Weights, tensor
-
-_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class GgufModel:
@@ -81,7 +79,7 @@ def _parts(path: Path) -> list[GgufFile]:
     count = first.metadata.get("split.count", 1)
     if not isinstance(count, int) or count <= 1:
         return [first]
-    found = _PART.fullmatch(path.name)
+    found = GGUF_PART.fullmatch(path.name)
     if found is None or int(found[3]) != count or count > 9999:
         raise ModelFileError(
             path, [f"it is one of {count} parts, but is not named like -00001-of-{count:05}.gguf"]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 
 from llama_core.errors import did_you_mean, sentence
+from llama_core.model.files.disk import GGUF_PART
 from llama_core.model.hub.reference import HubError, Reference
 
 _BESIDE = (
@@ -19,7 +20,6 @@ _BESIDE = (
     "*.safetensors.index.json", "additional_chat_templates/*.jinja", "quantize_config.json",
     "quant_config.json", "adapter_config.json", "preprocessor_config.json",
 )  # fmt: skip
-_SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -71,11 +71,11 @@ def _named(names: Sequence[str], wanted: str, reference: Reference) -> list[str]
 def _whole_ggufs(names: Sequence[str]) -> list[str]:
     """Models as files, of a split one its first part."""
     found = [n for n in names if n.endswith(".gguf") and "mmproj" not in n]
-    return [n for n in found if not (m := _SPLIT.fullmatch(n)) or int(m[2]) == 1]
+    return [n for n in found if not (m := GGUF_PART.fullmatch(n)) or int(m[2]) == 1]
 
 
 def _parts(names: Sequence[str], first: str) -> list[str]:
-    split = _SPLIT.fullmatch(first)
+    split = GGUF_PART.fullmatch(first)
     if split is None:
         return [first]
     stem, _, count = split.groups()
