@@ -117,7 +117,7 @@ def test_an_unknown_architecture_has_facts_but_no_graph(
     assert (facts["parameters"], facts["layers"]) == (32_032, 2)
     done = llama("show", str(folder), "--graph")
     assert done.code == 1
-    assert "the nearest is 'llama'" in done.err
+    assert "Did you mean 'llama'?" in done.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs sparse files and Linux's accounting")

@@ -126,10 +126,17 @@ def test_names_of_a_checkpoint(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("name", "nearest"), [("lama", "llama"), ("qwen3_next", "qwen3"), ("gemma9", "gemma")]
 )
-def test_an_unknown_type_names_the_nearest_and_another_way(name: str, nearest: str) -> None:
+def test_an_unknown_type_names_what_is_near_and_another_way(name: str, nearest: str) -> None:
     with pytest.raises(MissingCapability) as caught:
         create(name)
     assert f"'{nearest}" in str(caught.value)
+    assert "program provider" in str(caught.value)
+
+
+def test_what_is_merely_spelt_least_differently_is_no_advice() -> None:
+    with pytest.raises(MissingCapability) as caught:
+        create("starcoder9")
+    assert "mistral" not in str(caught.value)
     assert "program provider" in str(caught.value)
 
 
@@ -139,6 +146,8 @@ def test_the_language_part_of_a_larger_config() -> None:
     assert text_config(config)["hidden_size"] == 8
     with pytest.raises(ConfigError, match="no model_type"):
         model_type({})
+    with pytest.raises(ConfigError, match="model_type is 7, and must be a text"):
+        model_type({"model_type": 7})
 
 
 def test_all_that_is_wrong_is_listed_at_once() -> None:

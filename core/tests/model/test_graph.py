@@ -98,6 +98,8 @@ def test_names_that_are_near() -> None:
     assert len(problems) == 2
     assert "did you mean 'layers.0.attn.q_projj.weight'" in problems[0]
     assert problems[1] == "norm.weight is [3] and must be [24]"
+    del arrays["layers.0.attn.q_projj.weight"]
+    assert "did you mean" not in graph.weight_problems(DenseWeights(arrays))[0]
 
 
 def test_memory_is_grouped_by_what_it_holds() -> None:

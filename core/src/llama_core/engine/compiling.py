@@ -28,6 +28,7 @@ from llama_core.engine.finding import (
     declared_context,
     has_architecture,
 )
+from llama_core.engine.fitting import check_fit
 from llama_core.engine.providers import fallback_provider, named_provider
 from llama_core.engine.ranks import Parallel, compile_ranks
 from llama_core.engine.request import Limits
@@ -103,6 +104,7 @@ def compile_model(
 
 def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: Asked) -> Compiled:
     graph, weights = build_model(plugins, files)
+    check_fit(graph, weights, files)
     limits = _limits(asked, graph.context_length)
     if limits.max_length < graph.context_length:
         graph, weights = build_model(plugins, files, context_length=limits.max_length)

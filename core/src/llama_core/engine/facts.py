@@ -14,11 +14,12 @@ from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.program import SPEC as PROGRAM
 from llama_core.contracts.rewrite import SPEC as REWRITE
 from llama_core.engine.finding import build_model, declared_context
+from llama_core.engine.fitting import check_fit, left_over
 from llama_core.engine.memory import kv_bytes_per_token
 from llama_core.model import rewrites
 from llama_core.model.architectures import model_type, text_config
 from llama_core.model.files.disk import disk_bytes
-from llama_core.model.graph import Graph, GraphError
+from llama_core.model.graph import Graph
 from llama_core.model.weights import Weights
 from llama_core.plugins import Plugins
 
@@ -30,15 +31,8 @@ def graph_of(
 ) -> tuple[Graph, Weights]:
     """The graph after the rewrites, and its weights, which fit it."""
     graph, weights = build_model(plugins, files)
-    if problems := graph.weight_problems(weights):
-        problems += [f"{name} is left over" for name in left_over(graph, weights)]
-        raise GraphError(f"the tensors of {files.path} do not fit {graph.architecture}", problems)
+    check_fit(graph, weights, files)
     return rewrites.apply([plugins.create(REWRITE, *one) for one in rewrite], graph, weights)
-
-
-def left_over(graph: Graph, weights: Weights) -> list[str]:
-    """Tensors that no node reads."""
-    return [name for name in weights.names() if name not in graph.shapes]
 
 
 def facts(

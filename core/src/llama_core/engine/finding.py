@@ -14,14 +14,14 @@ from llama_core.contracts.architecture import SPEC as ARCHITECTURE
 from llama_core.contracts.format import SPEC as FORMAT
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.model import SPEC as MODEL
-from llama_core.errors import did_you_mean, sentence
+from llama_core.errors import did_you_mean, plain, sentence
 from llama_core.model import hub
 from llama_core.model.architectures import model_type, text_config, unknown
 from llama_core.model.files import open_model
 from llama_core.model.files.resolve import HUB
 from llama_core.model.graph import Graph
 from llama_core.model.tokenizer import Detokenizer, Tokenizer, TokenizerError
-from llama_core.model.weights import RenamedWeights, Weights
+from llama_core.model.weights import RenamedWeights
 from llama_core.plugins import Plugins
 
 
@@ -64,7 +64,7 @@ def has_architecture(plugins: Plugins, files: ModelFiles) -> bool:
 
 def build_model(
     plugins: Plugins, files: ModelFiles, *, context_length: int | None = None
-) -> tuple[Graph, Weights]:
+) -> tuple[Graph, RenamedWeights]:
     """The graph of a model's config, and its weights under the graph's names.
 
     A context length below the one that the model was made for chooses how positions are scaled.
@@ -76,7 +76,16 @@ def build_model(
     config: Mapping[str, Any] = text_config(files.config)
     if context_length is not None:
         config = {**config, "context_length": context_length}
-    return architecture.build(config), RenamedWeights(files.weights, architecture.rename)
+    owner = plugins.resolve(ARCHITECTURE.kind, kind).plugin.name
+    where = f"architecture {kind}.build"
+    with plugins.guard(owner, where):
+        graph = architecture.build(config)
+        if isinstance(graph, Graph):
+            graph.validate()  # here, where an op's shape rule of the plugin's own is its fault too
+    if not isinstance(graph, Graph):
+        raise plugins.fault(owner, where, f"it gave {plain(repr(graph))}, which is no Graph")
+    with plugins.guard(owner, f"architecture {kind}.rename"):
+        return graph, RenamedWeights(files.weights, architecture.rename)
 
 
 def declared_context(config: Mapping[str, Any]) -> int | None:

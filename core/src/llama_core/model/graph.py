@@ -213,9 +213,10 @@ class Graph:
     def weight_problems(self, weights: Weights) -> list[str]:
         """What keeps these weights from fitting: missing tensors and wrong shapes, all of them."""
         problems = []
+        unread = [name for name in weights.names() if name not in self.shapes]
         for name, shape in self.shapes.items():
             if name not in weights:
-                near = did_you_mean(name, weights)
+                near = did_you_mean(name, unread)
                 problems.append(f"{name} {list(shape)} is missing" + (f" ({near})" if near else ""))
             elif (found := tuple(weights.about(name)[0])) != shape:
                 problems.append(f"{name} is {list(found)} and must be {list(shape)}")

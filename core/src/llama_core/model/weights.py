@@ -198,12 +198,18 @@ class RenamedWeights(Weights):
             new = rename(old)
             if new is None:
                 continue
+            if not isinstance(new, str):
+                raise TypeError(f"the new name of '{old}' is {new!r}, no text")
             if new in self._old:
                 raise LlamaError(f"tensors '{self._old[new]}' and '{old}' are both '{new}'")
             self._old[new] = old
 
     def names(self) -> Iterable[str]:
         return self._old
+
+    def old_name(self, name: str) -> str:
+        """What a tensor was called before."""
+        return self._old[name]
 
     def find(self, name: str) -> Tensor | None:
         old = self._old.get(name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
 from importlib import import_module
 from typing import Any
 
 from llama_core.contracts.architecture import Architecture
-from llama_core.errors import ConfigError, MissingCapability
+from llama_core.errors import ConfigError, MissingCapability, did_you_mean, plain, sentence
 
 # A config's `model_type` is the module; the class is its name in capitals.
 ARCHITECTURES: Mapping[str, str] = {
@@ -47,19 +46,26 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def model_type(config: Mapping[str, Any]) -> str:
     """The name of the architecture that a config asks for."""
     found = text_config(config).get("model_type")
-    if not isinstance(found, str) or not found:
-        raise ConfigError(
-            "the config has no model_type",
-            remedy=f"Add it to config.json; known are {', '.join(ARCHITECTURES)}.",
-        )
-    return found
+    if isinstance(found, str) and found:
+        return found
+    absent = found is None or found == ""
+    raise ConfigError(
+        "the config has no model_type"
+        if absent
+        else f"the config's model_type is {plain(repr(found))}, and must be a text",
+        remedy=f"{'Add' if absent else 'Correct'} it in config.json; known are "
+        f"{', '.join(ARCHITECTURES)}.",
+    )
 
 
 def unknown(name: str, known: Iterable[str]) -> MissingCapability:
-    """The error for a `model_type` that nobody knows, with the nearest one that is known."""
-    nearest = max(sorted(known), key=lambda one: SequenceMatcher(None, name, one).ratio())
+    """The error for a `model_type` that nobody knows: it may be misspelt, or need a plugin."""
     return MissingCapability(
-        f"no architecture '{name}' is known; the nearest is '{nearest}'",
-        remedy=f"If the model is built like it, set model_type to '{nearest}' in its config; "
-        "otherwise run it by a program provider, such as 'transformers'.",
+        f"no architecture '{plain(name)}' is known",
+        remedy=sentence(
+            did_you_mean(name, known),
+            "a plugin can add it, or a program provider run the model without a graph: "
+            "'transformers' runs most that the library of that name knows, and "
+            "docs/how-to/models.md says which plugin has it",
+        ),
     )
