@@ -169,6 +169,15 @@ class PostprocessorContract(FreshObjects, PluginContract):
         one.finish()
         check(given.data == data, "it changed piece.data. Give a new Piece with a new mapping.")
 
+    def test_markers_are_texts(self, make: Make) -> None:
+        """`markers`, where there are any, are the texts of special tokens."""
+        markers = getattr(make(), "markers", ())
+        check(
+            not isinstance(markers, str)
+            and all(isinstance(each, str) and each for each in markers),
+            f"markers is {markers!r}. Give a tuple of texts, as in ('<tool_call>',).",
+        )
+
     def _all(self) -> tuple[str, ...]:
         return (*self.expects, *self.texts)
 

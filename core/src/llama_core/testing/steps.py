@@ -94,15 +94,19 @@ class ProgramRules:
         self._same(program, found, straight, "taking back six tokens")
 
     def test_copied_blocks_are_equal(self, program: Any) -> None:
-        """After `copy_blocks` a sequence can go on in the copies, and the originals stay."""
+        """After `copy_blocks` a sequence can go on in the copies, and the originals stay.
+
+        What is copied is what the steps submitted before have written, read or not.
+        """
         kv, prompt, rest = program.kv, self._prompt(program, 6), self._prompt(program, 3, 9)
-        drive.run(program, Part(prompt, owner=0))
+        pending = program.submit(drive.batch(kv, Part(prompt, owner=0)))
         pairs = [
             (group, old, new)
             for group in range(len(kv.groups))
             for old, new in zip(drive.table(kv, 0), drive.table(kv, 1), strict=True)
         ]
         program.copy_blocks(pairs)
+        pending.result()
         in_copy = drive.run(program, Part(rest, 6, owner=1))[0]
         drive.run(program, Part(self._prompt(program, 3, 4), 6, owner=1))
         in_place = drive.run(program, Part(rest, 6, owner=0))[0]
@@ -117,6 +121,22 @@ class ProgramRules:
         for name in ("tokens_T", "positions_T", "starts_S1", "want_T"):
             same = np.array_equal(getattr(batch, name), getattr(before, name))
             check(same, f"the program wrote into batch.{name}. Copy it first.")
+
+    def test_tables_may_change_after_submit(self, program: Any) -> None:
+        """Once `submit` has returned, the engine may write into the block tables it gave."""
+        prompt = self._prompt(program, 6)
+        whole = drive.run(program, Part(prompt))[0]
+        batch = drive.batch(program.kv, Part(prompt))
+        tables = [[list(table) for table in group] for group in batch.blocks_G]
+        pending = program.submit(replace(batch, blocks_G=tuple(map(tuple, tables))))
+        for group in tables:
+            for table in group:
+                table[:] = [program.kv.num_blocks] * len(table)
+        try:
+            found = pending.result().logits_RV
+        except Exception as error:  # noqa: BLE001 - any error is the finding
+            check(False, f"result() looks at the block tables again: {error}. Copy them before.")
+        self._same(program, found, whole, "writing into the block tables once submit has returned")
 
     def test_bad_batches_are_refused(self, program: Any) -> None:
         """What lies out of range is refused with a LlamaError, and the program works on."""

@@ -126,6 +126,11 @@ class EditsData(StopsAt):
         return super().feed(piece)
 
 
+@specimen("postprocessor", "test_markers_are_texts")
+class OneMarker(StopsAt):
+    markers = "<tool_call>"
+
+
 @specimen("drafter")
 class Repeats:
     """Guesses that what followed the last token before follows it again."""
