@@ -47,6 +47,8 @@ class App:
             work.cancel()  # cancelling the task that reads a stream cancels the request
             gone.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+            if not work.cancelled():
+                work.result()  # what went wrong here is the server's to log
         else:
             await reply(send, 404, {"error": {"message": "there is POST /generate and GET /open"}})
 
@@ -55,7 +57,8 @@ class App:
         if not isinstance(asked, dict) or not asked.keys() <= known or "prompt" not in asked:
             raise ValueError(f"give a JSON object with a prompt, and nothing but {sorted(known)}")
         stop = asked.get("stop", [])
-        params = Params(max_tokens=asked.get("max_tokens", 100), stop=tuple(stop))
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        params = Params(max_tokens=asked.get("max_tokens", 100), stop=stop)
         return self.model.request(asked["prompt"], params)
 
     async def generate(self, request: Request, send: Send) -> None:

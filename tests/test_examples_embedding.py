@@ -141,6 +141,15 @@ def test_web_handler_streams_to_many_at_once(model: Loaded) -> None:
     assert found == {prompt: answer(model, prompt, 20) for prompt in prompts}
 
 
+def test_web_handler_takes_one_stop_as_it_stands(model: Loaded) -> None:
+    whole = answer(model, "Once upon", 20)
+    stop = whole[5:8]
+    with served(model) as port, post(port, {"prompt": "Once upon", "stop": stop}) as response:
+        said = [json.loads(part) for part in events(response)[:-1]]
+    assert "".join(one["text"] for one in said) == whole[: whole.index(stop)]
+    assert said[-1]["finish"] == "stop"
+
+
 def test_web_handler_cancels_for_a_client_that_hangs_up(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
