@@ -50,17 +50,18 @@ format: setup  ## Put the code into the house's shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## Measure, and keep the results in docs/benchmarks
+bench: setup  ## Measure, and keep the results in docs/benchmarks and docs/benchmarks.md
 	@mkdir -p docs/benchmarks
-	@for each in $(shell grep -l '__main__' benchmarks/*.py); do \
+	@for each in $(filter-out benchmarks/page.py,$(shell grep -l '__main__' benchmarks/*.py)); do \
 	  name=$$(basename $$each .py); echo "bench: $$name"; \
 	  $(BIN)/python $$each --json > docs/benchmarks/$$name.json.new \
 	    && mv docs/benchmarks/$$name.json.new docs/benchmarks/$$name.json || exit 1; \
 	done
+	$(BIN)/python benchmarks/page.py
 
 docs: setup  ## Build the manual into docs/_build
 	$(BIN)/python -m sphinx -W -E -q -b html docs docs/_build
 
 clean:  ## Remove what was built (and .venv)
-	rm -rf $(VENV) docs/_build benchmarks/.envs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build benchmarks/.envs benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,7 @@ copyright = author  # noqa: A001 - the name is Sphinx's
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "benchmarks"]
+exclude_patterns = ["_build", "benchmarks/*"]
 html_theme = "furo"
 html_title = "llama-core"
 
