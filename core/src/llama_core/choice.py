@@ -2,7 +2,7 @@
 
 The rule: by the priority that manifests declare (0 oracle, 30 general framework, 60 native CPU
 kernels, 90 native accelerator), then by name. Backends of lower priority are not even imported once
-one is found.
+one is found, so a GPU that only they can use goes unseen: the reason names them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def choose_backend(
         plugins.capabilities(SPEC.kind), key=lambda one: (-one.provides.priority, one.provides.name)
     )
     rejected: dict[str, str] = {}
-    for offer in offers:
+    for number, offer in enumerate(offers, 1):
         name = offer.provides.name
         if offer.reason is not None:
             rejected.setdefault(name, str(offer.reason))
@@ -82,8 +82,12 @@ def choose_backend(
             rejected[name] = "a CPU was asked for"
         else:
             reason = f"highest priority ({offer.provides.priority}) of those that run here"
+            unasked = [one.provides.name for one in offers[number:] if one.provides.priority]
+            if prefer_gpu and unasked and all(device.kind == "cpu" for device in devices):
+                reason += f"; not asked for a GPU, being lower: {', '.join(unasked)}"
             return BackendChoice(name, devices, reason, rejected, backend=backend)
+    reasons = [f"backend {name}: {why}" for name, why in rejected.items()]
     raise MissingCapability(
-        sentence("no backend can run here", *(f"{name}: {why}" for name, why in rejected.items())),
+        sentence("no backend can run here", *reasons),
         remedy="Install one, for instance with: pip install llama-plugin-NAME",
     )
