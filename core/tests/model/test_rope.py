@@ -125,6 +125,9 @@ def test_longrope_chooses_once_by_context(context: int, first: float) -> None:
     )
 
 
+LLAMA3 = {"type": "llama3", "factor": 2, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
 @pytest.mark.parametrize(
     ("scaling", "why"),
     [
@@ -137,6 +140,14 @@ def test_longrope_chooses_once_by_context(context: int, first: float) -> None:
             "1 factors for 8 pairs",
         ),
         ({"type": ["linear"]}, "wrong"),
+        ({**LLAMA3, "low_freq_factor": 1e300, "high_freq_factor": 1e301}, "overflow"),
+        (
+            {**LLAMA3, "high_freq_factor": 1.0, "original_max_position_embeddings": 10**30},
+            "low_freq_factor 1 must be below high_freq_factor 1",
+        ),
+        ({"type": "yarn", "factor": 2, "attention_factor": 1e300}, "rope"),
+        ({"rope_theta": 1e308}, "theta 1e+308"),
+        ({"rope_theta": 1e-320}, "theta 1e-320"),
     ],
 )
 def test_a_scaling_that_cannot_be_is_refused(scaling: Mapping[str, Any], why: str) -> None:

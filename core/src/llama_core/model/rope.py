@@ -21,6 +21,8 @@ from llama_core.errors import did_you_mean
 
 Floats = NDArray[np.float32]
 
+MOST_TURNED = 1 << 14  # numbers of a head; no real one comes near
+
 # What each scaling must be told; `attention_factor` multiplies cosines and sines.
 SCALINGS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -33,7 +35,9 @@ SCALINGS: dict[str, tuple[str, ...]] = {
 
 
 def fault(scaling: Mapping[str, Any], rotary_dim: int) -> str | None:
-    """Why a scaling cannot be computed, or None."""
+    """Why a scaling cannot be meant so, or None."""
+    if rotary_dim > MOST_TURNED:
+        return f"it turns {rotary_dim} numbers of a head, and {MOST_TURNED} are the most"
     kind = scaling.get("kind", "none")
     if kind not in SCALINGS:
         near = did_you_mean(str(kind), SCALINGS)
@@ -43,7 +47,25 @@ def fault(scaling: Mapping[str, Any], rotary_dim: int) -> str | None:
         return f"rope scaling {kind!r} needs {', '.join(missing)}"
     if kind == "longrope" and len(scaling["factors"]) != rotary_dim // 2:
         return f"longrope has {len(scaling['factors'])} factors for {rotary_dim // 2} pairs"
+    if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        return f"low_freq_factor {low:g} must be below high_freq_factor {high:g}"
     return None
+
+
+def fault_in_numbers(
+    theta: float, rotary_dim: int, scaling: Mapping[str, Any], context: int
+) -> str | None:
+    """Why the angles up to this context cannot be computed, or None."""
+    if why := fault(scaling, rotary_dim):
+        return why
+    ends = np.array([0, context - 1])
+    try:
+        with np.errstate(divide="raise", over="raise", invalid="raise"):
+            finite = all(np.isfinite(one).all() for one in table(theta, rotary_dim, scaling, ends))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        return f"with theta {theta} and scaling {dict(scaling)}: {error}"
+    return None if finite else f"theta {theta} and scaling {dict(scaling)} give no finite angles"
 
 
 def frequencies(theta: float, rotary_dim: int, scaling: Mapping[str, Any]) -> Floats:

@@ -151,12 +151,16 @@ class TextConfig(BaseModel):
         try:
             scaling = FrozenMap(self._scaling(given))
             theta = float(given["rope_theta"])
+            context = self.context
         except (TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
             raise ConfigError(
                 f"the config's rope scaling {dict(given)} is wrong: {error}"
             ) from None
-        if why := rope.fault(scaling, rotary_dim):
-            raise ConfigError(f"the config's rope cannot be computed: {why}")
+        if why := rope.fault_in_numbers(theta, rotary_dim, scaling, context):
+            raise ConfigError(
+                f"the config's rope cannot be computed: {why}",
+                remedy="Take the config anew from where the model came.",
+            )
         return Rope(theta, rotary_dim, scaling)
 
     def _scaling(self, given: Mapping[str, Any]) -> dict[str, Any]:
