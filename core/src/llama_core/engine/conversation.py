@@ -59,7 +59,10 @@ class Conversation:
         self.template = template or _template(loaded, bool(self.tools))
         self.dialect: Dialect = choose_dialect(self.template, model_type(loaded.files.config))
         if self.tools and "tools" not in self.template:
-            raise LlamaError("the model's chat template has no place for tools")
+            raise LlamaError(
+                "the model's chat template has no place for tools",
+                remedy="Leave them out, or give a template that has one: --chat-template FILE",
+            )
 
     @property
     def num_turns(self) -> int:
