@@ -12,8 +12,10 @@ Ours are `Program.submit` unless the metric says `engine`; what peers' times hol
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from typing import Any
 
 import cpu_models as models
 from cpu_loading import load_rows
-from cpu_rounds import METRICS, Found, Work, may, once, probe, probe_program, rounds
+from cpu_rounds import METRICS, Found, Work, long_prompt, may, once, probe, probe_program, rounds
 from cpu_rows import GOALS, Cost, Figures, Goal, Probe, cost, speed
 from cpu_sides import ENVIRONMENTS, FAMILIES, STEP, Child, Model
 from report import Row, publish, row, versions
@@ -63,10 +65,12 @@ def speed_row(
     goal = GOALS.get(label, {}).get(metric, Goal()) if shape != "110m" else Goal()
     peers, notes = {}, []
     for peer in sides:
-        if peer.is_ours or not may(peer, plain, work.quick):
+        if peer.is_ours:
             continue
         peers[peer.name] = found.samples.get((peer.name, plain))
         why = found.reasons.get(peer.name) or found.reasons.get(f"{peer.name} {plain}")
+        if not why and not may(peer, plain, work.quick, shape):
+            why = "takes too long for --quick, or --prepare was not run"
         notes += [f"{peer.name}: {why}"] if why else []
     reason = found.reasons.get(one.name) or found.reasons.get(f"{one.name} {metric}")
     notes += [f"not measured: {reason}"] if reason else []
@@ -197,10 +201,23 @@ def prepare(work: Work) -> None:
                 for model in work.sides(family):
                     made = model.make(shape)
                     print(f"{shape} {model.name}: {made}", flush=True)
+                    long = model.side == "llama.cpp" and not long_prompt(shape).is_file()
+                    if long and not isinstance(made, str):
+                        remember(model, shape)
     for model in STEP.ours:
         model.make("260k")
     for model in STEP.peers:
         model.make("260k")
+
+
+def remember(model: Model, shape: str) -> None:
+    """Have it keep the long prompt's memory on disk, so that a run need not compute it."""
+    asked, _ = METRICS["decode8k"]
+    try:
+        with Child(model, shape, 2) as child:
+            child.ask(**asked, steps=1)
+    except ValueError as error:
+        print(f"{shape} {model.name}, 8,192 tokens: {error}", flush=True)
 
 
 def peer_versions(work: Work) -> dict[str, Any]:
@@ -233,6 +250,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--minutes", type=float, help="begin no further round after so long")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or sides that stand still are left
     shapes = args.shape or (["1b"] if args.quick else ["110m", "1b", "8b"])
     only = frozenset(args.only.split(",")) - {""}
     if unknown := sorted(only - {*FAMILIES, *GROUPS}):

@@ -92,8 +92,9 @@ class LlamaCpp:
         return (time.perf_counter() - began) / steps
 
     def _remembered(self, context: Any, prompt: list[int]) -> None:
-        """A long prompt, computed once and then read from disk: only what follows it is timed."""
-        path = Path(self.job["path"]).with_suffix(f".{len(prompt)}.state")
+        """A long prompt, computed once and then read from disk: only what follows it is timed. What
+        it says does not matter to the time, so all files of a shape share it."""
+        path = Path(self.job["path"]).with_name(f"llama.cpp.{len(prompt)}.state")
         room = (ctypes.c_int * len(prompt))(*prompt)
         count = ctypes.c_size_t(0)
         self._clear(context)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cpu_models as models
@@ -25,7 +26,6 @@ METRICS: Mapping[str, tuple[dict[str, Any], int]] = {
     "engine.decode": ({"do": "engine", "sequences": 1, "context": 64}, 1),
     "engine.batch8": ({"do": "engine", "sequences": 8, "context": 16}, 8),
 }
-LONG = ("ours", "llama.cpp")  # that need not compute 8,192 tokens first each time
 
 Samples = dict[tuple[str, str], list[float]]  # by side and metric, tokens a second
 
@@ -106,7 +106,7 @@ def rounds(
             try:
                 children.append(stack.enter_context(Child(model, shape, threads)))
                 children[-1].ask(do="prefill", tokens=64)
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 found.reasons[model.name] = str(error)
         for number in range(work.repeat):
             if number and time.monotonic() > until:
@@ -114,18 +114,25 @@ def rounds(
             found.probes.setdefault(threads, []).append(probe(threads))
             for metric in metrics:
                 for child in children:
-                    if may(child.model, metric, work.quick, number):
+                    if may(child.model, metric, work.quick, shape, number):
                         once(found, child, metric, work.steps)
     return found
 
 
-def may(model: Model, metric: str, quick: bool, number: int = 0) -> bool:
+def may(model: Model, metric: str, quick: bool, shape: str, number: int = 0) -> bool:
     """Whether a side is asked for a metric in a round: most peers take minutes to come to 8k."""
     if metric.startswith("engine"):
         return model.is_ours
-    if metric == "decode8k" and model.side not in LONG:
-        return not quick and number == 0
-    return True
+    if metric != "decode8k" or model.is_ours:
+        return True
+    if model.side == "llama.cpp" and long_prompt(shape).is_file():
+        return True
+    return not quick and number == 0
+
+
+def long_prompt(shape: str) -> Path:
+    """Where `cpu_peers` keeps llama.cpp's memory of 8,192 tokens."""
+    return models.CACHE / shape / "llama.cpp.8192.state"
 
 
 def once(found: Found, child: Child, metric: str, steps: int) -> None:
