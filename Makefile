@@ -18,8 +18,10 @@ SLOW    := requirements-slow.txt
 # How many times the 2,000 inputs a parser that `make test` has; for a night, 100 and more.
 FUZZ_TIMES ?= 10
 
+EMULATORS := qemu-user-static gcc-aarch64-linux-gnu libsimde-dev
+
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all lint format bench docs clean
+.PHONY: help setup test test-all emulators lint format bench docs clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,9 +37,16 @@ $(VENV)/.ready: $(SOURCES) $(DEV) constraints.txt
 test: setup  ## Run the tests (under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: setup  ## Run the slow tests too, and those of the heavy plugins
+test-all: setup emulators  ## Run the slow tests too, and those of the heavy plugins
 	@$(PIP) install --quiet -c constraints.txt -r $(SLOW) $(foreach each,$(HEAVY),-e "./$(each)[testing]")
 	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest
+
+# Tests of the native tiers that this processor lacks skip, and say so, where these are not installed.
+emulators:
+	@if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
+	  dpkg -s $(EMULATORS) > /dev/null 2>&1 || { apt-get -qq update && apt-get -qq install -y $(EMULATORS); } > /dev/null \
+	  || echo "test-all: apt-get could not install $(EMULATORS)"; \
+	else echo "test-all: for the tiers of other processors install $(EMULATORS)"; fi
 
 lint: setup  ## Check style, types and workflows
 	$(BIN)/ruff check .

@@ -42,7 +42,9 @@ static int always(void) { return 1; }
 #ifdef LLAMA_HAVE_AVX2
 static int runs_avx2(void) { return runs_avx(0); }
 #endif
-#ifdef LLAMA_HAVE_AVX512
+#if defined(LLAMA_EMULATED_AVX512)
+static int runs_avx512(void) { return 1; }
+#elif defined(LLAMA_HAVE_AVX512)
 static int runs_avx512(void) { return runs_avx(1); }
 #endif
 #ifdef LLAMA_HAVE_NEON

@@ -1,7 +1,7 @@
 /* Compares every tier that runs here with the portable one, without Python: for processors that
  * only an emulator has. Prints what differs by more than rounding; the exit status counts it.
  *
- *   cmake -S . -B BUILD -DLLAMA_CPU_TIER_TEST=ON && cmake --build BUILD && BUILD/tiers
+ *   cmake -S . -B BUILD -DLLAMA_CPU_TESTS=ON && cmake --build BUILD && BUILD/tiers
  */
 #include <math.h>
 #include <stdio.h>
