@@ -25,6 +25,8 @@ enum matrix_kind { M_F32, M_F16, M_BF16, M_CODES8, M_CODES4, M_TABLE4 };
 typedef struct matrix {
     int32_t kind;
     int32_t rows, cols;
+    int32_t filled;   /* rows that have been packed */
+    int32_t borrowed; /* the memory is the caller's */
     int32_t padded; /* columns rounded up to 8 */
     int32_t panels;
     int32_t group, groups; /* columns under one scale */

@@ -112,6 +112,23 @@ typedef struct llama_weight_source {
     const float *table;    /* [16] of LLAMA_W_TABLE */
 } llama_weight_source;
 
+/* A matrix as it lies packed, to be kept in a file and read back: what `llama_program_packed` tells
+ * and `llama_program_adopt` takes, under the same `llama_packing`. All memory is aligned to 64. */
+typedef struct llama_packed {
+    int32_t kind; /* our own */
+    int32_t rows;
+    int32_t cols;
+    int32_t group;
+    int32_t zero;
+    int32_t wide;
+    float table[16];
+    int64_t data_bytes;
+    int64_t small_bytes; /* of the scales, and as much of the minimums */
+    const void *data;
+    const void *scales;   /* or NULL */
+    const void *minimums; /* or NULL */
+} llama_packed;
+
 enum llama_op_kind {
     LLAMA_EMBED = 0,
     LLAMA_RMS_NORM = 1,
@@ -186,6 +203,18 @@ int32_t llama_program_group(llama_program *p, int32_t layers, int32_t kv_heads, 
 /* A value [rows, width]; `gathered` values have the rows that give something. Numbered from 0. */
 int32_t llama_program_value(llama_program *p, int32_t width, int32_t gathered, int32_t *id);
 int32_t llama_program_weight(llama_program *p, const llama_weight_source *source, int32_t *id);
+/* The same in parts, so that the source need not be in memory at once. The part that begins at row 0
+ * makes a matrix of `rows` rows and gives its id; the others go on with it, in order, each but the
+ * last with a multiple of 16 rows. */
+int32_t llama_program_weight_part(llama_program *p, const llama_weight_source *source, int32_t row,
+                                  int32_t rows, int32_t *id);
+/* Raised with every change in how matrices lie packed. */
+int32_t llama_packing(void);
+/* How a matrix lies; its pointers are good until the program is freed. */
+int32_t llama_program_packed(const llama_program *p, int32_t weight, llama_packed *out);
+/* A matrix that was packed before, in memory that stays the caller's and must stay as it is until the
+ * program is freed. Sizes are checked, the numbers are not. */
+int32_t llama_program_adopt(llama_program *p, const llama_packed *packed, int32_t *id);
 /* Rewrite a matrix of 32-bit floats in place, an adapter's say, between steps. */
 int32_t llama_program_rewrite(llama_program *p, int32_t weight, const float *data);
 int32_t llama_program_add(llama_program *p, const llama_op *op);

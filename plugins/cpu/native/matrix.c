@@ -14,6 +14,7 @@
 typedef struct packing {
     const llama_weight_source *source;
     matrix *to;
+    int32_t first; /* panel of `to` where the source begins */
     atomic_int nan, bad_code;
 } packing;
 
@@ -56,7 +57,7 @@ static void pack_dense(packing *p, int32_t panel) {
     const llama_weight_source *s = p->source;
     const size_t K = (size_t)s->cols;
     const int wide = s->kind == LLAMA_W_F32;
-    uint8_t *to = p->to->data + (size_t)panel * p->to->panel_bytes;
+    uint8_t *to = p->to->data + (size_t)(p->first + panel) * p->to->panel_bytes;
     for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
         size_t row = (size_t)(panel * PANEL + i) * K;
         for (size_t k = 0; k < K; k++) {
@@ -76,7 +77,7 @@ static void pack_dense(packing *p, int32_t panel) {
 static void pack_codes(packing *p, int32_t panel) {
     const llama_weight_source *s = p->source;
     const matrix *m = p->to;
-    uint8_t *to = p->to->data + (size_t)panel * m->panel_bytes;
+    uint8_t *to = m->data + (size_t)(p->first + panel) * m->panel_bytes;
     const int32_t shift = s->kind == LLAMA_W_AFFINE && m->kind == M_CODES8 ? 128 : 0;
     const int32_t most = (1 << s->bits) - 1;
     for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
@@ -100,7 +101,7 @@ static void pack_small(packing *p, int32_t panel, const float *from, void *to) {
     for (int32_t g = 0; g < m->groups; g++)
         for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
             float x = from[(size_t)(panel * PANEL + i) * (size_t)m->groups + (size_t)g];
-            size_t at = ((size_t)panel * (size_t)m->groups + (size_t)g) * PANEL + (size_t)i;
+            size_t at = ((size_t)(p->first + panel) * (size_t)m->groups + (size_t)g) * PANEL + (size_t)i;
             if (x != x) atomic_store(&p->nan, 1);
             if (m->wide)
                 ((float *)to)[at] = x;
@@ -140,10 +141,9 @@ static const char *fault(const llama_weight_source *s) {
     return s->zero < 0 || s->zero > 255 ? "the zero of a code must lie in 0 to 255" : NULL;
 }
 
-static void lay_out(const llama_weight_source *s, matrix *m) {
-    m->rows = s->rows;
-    m->cols = s->cols;
-    m->panels = (s->rows + PANEL - 1) / PANEL;
+static void lay_out(const llama_weight_source *s, int32_t rows, matrix *m) {
+    *m = (matrix){.rows = rows, .cols = s->cols};
+    m->panels = rows / PANEL + (rows % PANEL != 0);
     m->padded = (s->cols + 7) / 8 * 8;
     const size_t width = s->kind == LLAMA_W_F32 ? 4 : 2;
     if (s->kind < LLAMA_W_AFFINE) {
@@ -158,9 +158,12 @@ static void lay_out(const llama_weight_source *s, matrix *m) {
     m->groups = (m->padded + m->group - 1) / m->group;
     m->zero = s->kind == LLAMA_W_TABLE ? 0 : s->zero - (small ? 0 : 128);
     if (s->kind == LLAMA_W_TABLE) memcpy(m->table, s->table, sizeof m->table);
-    const size_t count = (size_t)s->rows * (size_t)m->groups;
-    m->wide = !fits_f16(s->scales, count) || (s->minimums && !fits_f16(s->minimums, count));
 }
+
+/* Panels that there is room for: a tile may take two at a time. */
+static size_t even_panels(const matrix *m) { return (size_t)m->panels + (size_t)(m->panels % 2); }
+
+static size_t num_small(const matrix *m) { return even_panels(m) * (size_t)m->groups * PANEL; }
 
 /* Zeroed, aligned to a cache line, and with a margin that prefetching may touch. */
 static void *room(size_t bytes) {
@@ -170,34 +173,136 @@ static void *room(size_t bytes) {
     return memset(p, 0, bytes);
 }
 
-int32_t matrix_pack(llama_pool *pool, const llama_weight_source *source, matrix *out,
+int32_t matrix_begin(const llama_weight_source *source, int32_t rows, matrix *out,
+                     const char **why) {
+    *why = rows < 1 ? "a matrix needs rows, columns and data" : fault(source);
+    if (*why) return LLAMA_ARGUMENT;
+    lay_out(source, rows, out);
+    out->data = room(even_panels(out) * out->panel_bytes);
+    const int has_minimums = out->groups && source->minimums != NULL;
+    if (out->groups) out->scales = room(num_small(out) * 2);
+    if (has_minimums) out->minimums = room(num_small(out) * 2);
+    if (out->data && (!out->groups || out->scales) && (!has_minimums || out->minimums))
+        return LLAMA_OK;
+    matrix_free(out);
+    return LLAMA_MEMORY;
+}
+
+/* The same numbers in 32 bits. */
+static void *widened(const void *narrow, size_t count) {
+    float *wide = room(count * 4);
+    for (size_t i = 0; wide && i < count; i++) wide[i] = from_f16(((const uint16_t *)narrow)[i]);
+    return wide;
+}
+
+static int widen(matrix *m) {
+    const size_t count = num_small(m);
+    void *scales = widened(m->scales, count), *minimums = m->minimums ? widened(m->minimums, count) : NULL;
+    if (!scales || (m->minimums && !minimums)) {
+        free(scales);
+        free(minimums);
+        return 0;
+    }
+    free(m->scales);
+    free(m->minimums);
+    m->scales = scales;
+    m->minimums = minimums;
+    m->wide = 1;
+    return 1;
+}
+
+static const char *part_fault(const llama_weight_source *s, const matrix *m) {
+    matrix like;
+    lay_out(s, s->rows, &like);
+    if (m->borrowed || like.kind != m->kind || like.cols != m->cols || like.group != m->group ||
+        like.zero != m->zero || memcmp(like.table, m->table, sizeof like.table) ||
+        (like.groups && !s->minimums) != (like.groups && !m->minimums))
+        return "a part of a matrix is not encoded like the one before it";
+    if (m->filled % PANEL || s->rows > m->rows - m->filled)
+        return "a part of a matrix begins or ends where it should not";
+    return NULL;
+}
+
+int32_t matrix_fill(llama_pool *pool, const llama_weight_source *source, matrix *m,
                     const char **why) {
     *why = fault(source);
+    if (!*why) *why = part_fault(source, m);
     if (*why) return LLAMA_ARGUMENT;
-    *out = (matrix){0};
-    lay_out(source, out);
-    const size_t even = (size_t)(out->panels + out->panels % 2); /* a tile may take two at a time */
-    const size_t small = even * (size_t)out->groups * PANEL * (out->wide ? 4 : 2);
-    out->data = room(even * out->panel_bytes);
-    if (out->groups) out->scales = room(small);
-    if (source->kind >= LLAMA_W_AFFINE && source->minimums) out->minimums = room(small);
-    if (!out->data || (out->groups && !out->scales) ||
-        (source->kind >= LLAMA_W_AFFINE && source->minimums && !out->minimums)) {
-        matrix_free(out);
-        return LLAMA_MEMORY;
-    }
-    packing p = {.source = source, .to = out};
-    pool_run(pool, pack_panel, &p, out->panels);
+    const size_t count = (size_t)source->rows * (size_t)m->groups;
+    const int narrow = !count || (fits_f16(source->scales, count) &&
+                                  (!m->minimums || fits_f16(source->minimums, count)));
+    if (!narrow && !m->wide && !widen(m)) return LLAMA_MEMORY;
+    packing p = {.source = source, .to = m, .first = m->filled / PANEL};
+    pool_run(pool, pack_panel, &p, source->rows / PANEL + (source->rows % PANEL != 0));
     if (p.nan) *why = "a number in it is not a number (NaN)";
     if (p.bad_code) *why = "a code has more bits than it should";
-    if (*why) matrix_free(out);
+    if (!*why) m->filled += source->rows;
     return p.nan ? LLAMA_NAN : p.bad_code ? LLAMA_ARGUMENT : LLAMA_OK;
 }
 
+int32_t matrix_pack(llama_pool *pool, const llama_weight_source *source, matrix *out,
+                    const char **why) {
+    int32_t status = matrix_begin(source, source->rows, out, why);
+    if (status) return status;
+    status = matrix_fill(pool, source, out, why);
+    if (status) matrix_free(out);
+    return status;
+}
+
+void matrix_show(const matrix *m, llama_packed *out) {
+    *out = (llama_packed){
+        .kind = m->kind, .rows = m->rows, .cols = m->cols, .group = m->group, .zero = m->zero,
+        .wide = m->wide, .data = m->data, .scales = m->scales, .minimums = m->minimums,
+        .data_bytes = (int64_t)(even_panels(m) * m->panel_bytes),
+        .small_bytes = (int64_t)(num_small(m) * (m->wide ? 4 : 2))};
+    memcpy(out->table, m->table, sizeof out->table);
+}
+
+static int aligned(const void *p) { return (uintptr_t)p % 64 == 0; }
+
+/* Whether `bytes` are `many` times `each`, without a product that may overflow. */
+static int holds(int64_t bytes, size_t many, size_t each) {
+    return bytes > 0 && (size_t)bytes % many == 0 && (size_t)bytes / many == each;
+}
+
+int32_t matrix_adopt(const llama_packed *from, matrix *out, const char **why) {
+    static const int32_t kinds[] = {[M_F32] = LLAMA_W_F32, [M_F16] = LLAMA_W_F16,
+        [M_BF16] = LLAMA_W_BF16, [M_CODES8] = LLAMA_W_AFFINE, [M_CODES4] = LLAMA_W_AFFINE,
+        [M_TABLE4] = LLAMA_W_TABLE};
+    *why = "a packed matrix makes no sense";
+    if (from->kind < M_F32 || from->kind > M_TABLE4 || from->rows < 1 || from->cols < 1 ||
+        from->cols > INT32_MAX - 8)
+        return LLAMA_ARGUMENT;
+    const int has_codes = from->kind >= M_CODES8;
+    const llama_weight_source like = {
+        .kind = kinds[from->kind], .cols = from->cols, .bits = from->kind == M_CODES8 ? 8 : 4,
+        .group = from->group, .table = from->table};
+    if (has_codes && (from->group < 8 || from->group % 8)) return LLAMA_ARGUMENT;
+    lay_out(&like, from->rows, out);
+    out->zero = from->zero;
+    out->wide = from->wide != 0;
+    out->filled = out->rows;
+    out->borrowed = 1;
+    if (from->zero < -128 || from->zero > 255 || !from->data || !aligned(from->data) ||
+        !holds(from->data_bytes, even_panels(out), out->panel_bytes))
+        return LLAMA_ARGUMENT;
+    if (has_codes && (!from->scales || !aligned(from->scales) || !aligned(from->minimums) ||
+                      !holds(from->small_bytes, even_panels(out),
+                             (size_t)out->groups * PANEL * (out->wide ? 4 : 2))))
+        return LLAMA_ARGUMENT;
+    *why = NULL;
+    out->data = (uint8_t *)from->data; /* never written to: only what is owned is packed */
+    out->scales = has_codes ? (void *)from->scales : NULL;
+    out->minimums = has_codes ? (void *)from->minimums : NULL;
+    return LLAMA_OK;
+}
+
 void matrix_free(matrix *m) {
-    free(m->data);
-    free(m->scales);
-    free(m->minimums);
+    if (!m->borrowed) {
+        free(m->data);
+        free(m->scales);
+        free(m->minimums);
+    }
     *m = (matrix){0};
 }
 

@@ -191,11 +191,10 @@ int32_t plan_program(llama_program *p) {
     carver c = {NULL, 0};
     carve(&c, numbers, sizeof(float));
     carve_scratch(p, &n, &c);
-    if (posix_memalign((void **)&p->arena, 64, c.at)) {
-        p->arena = NULL;
-        return LLAMA_MEMORY;
-    }
-    memset(p->arena, 0, c.at);
+    /* calloc: pages are taken from the system as they are first written. */
+    p->arena_room = calloc(c.at + 64, 1);
+    if (!p->arena_room) return LLAMA_MEMORY;
+    p->arena = (float *)(((uintptr_t)p->arena_room + 63) / 64 * 64);
     p->arena_bytes = c.at;
     c = (carver){(uint8_t *)p->arena, 0};
     carve(&c, numbers, sizeof(float));

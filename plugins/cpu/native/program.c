@@ -102,16 +102,50 @@ int32_t llama_program_value(llama_program *p, int32_t width, int32_t gathered, i
     return LLAMA_OK;
 }
 
+int32_t llama_packing(void) { return PACKING; }
+
 int32_t llama_program_weight(llama_program *p, const llama_weight_source *source, int32_t *id) {
-    if (!p || !source || !id || p->finished) return LLAMA_ARGUMENT;
+    return llama_program_weight_part(p, source, 0, source ? source->rows : 0, id);
+}
+
+static int32_t fill_part(llama_program *p, const llama_weight_source *source, int32_t row,
+                         int32_t rows, int32_t *id) {
+    const char *why = NULL;
+    const int is_new = row == 0;
+    matrix *m = p->weights + (is_new ? p->num_weights : *id);
+    int32_t status = is_new ? matrix_begin(source, rows, m, &why) : LLAMA_OK;
+    if (!is_new && (m->filled != row || m->rows != rows)) why = "a part of a matrix is out of order";
+    if (why && !status) status = LLAMA_ARGUMENT;
+    if (!status) {
+        status = matrix_fill(p->pool, source, m, &why);
+        if (status && is_new) matrix_free(m);
+    }
+    if (!status && is_new) *id = p->num_weights++;
+    return why ? program_fail(p, status, "%s", why) : status;
+}
+
+int32_t llama_program_weight_part(llama_program *p, const llama_weight_source *source, int32_t row,
+                                  int32_t rows, int32_t *id) {
+    if (!p || !source || !id || p->finished || row < 0) return LLAMA_ARGUMENT;
+    if (row > 0 && (*id < 0 || *id >= p->num_weights)) return LLAMA_ARGUMENT;
     if (!grow(&p->weights, p->num_weights, sizeof *p->weights)) return LLAMA_MEMORY;
     int32_t status = program_enter(p);
-    if (status) return status;
+    return status ? status : program_leave(p, fill_part(p, source, row, rows, id));
+}
+
+int32_t llama_program_packed(const llama_program *p, int32_t weight, llama_packed *out) {
+    if (!p || !out || weight < 0 || weight >= p->num_weights) return LLAMA_ARGUMENT;
+    matrix_show(p->weights + weight, out);
+    return LLAMA_OK;
+}
+
+int32_t llama_program_adopt(llama_program *p, const llama_packed *packed, int32_t *id) {
+    if (!p || !packed || !id || p->finished) return LLAMA_ARGUMENT;
+    if (!grow(&p->weights, p->num_weights, sizeof *p->weights)) return LLAMA_MEMORY;
     const char *why = NULL;
-    status = matrix_pack(p->pool, source, p->weights + p->num_weights, &why);
+    int32_t status = matrix_adopt(packed, p->weights + p->num_weights, &why);
     if (!status) *id = p->num_weights++;
-    if (why) program_fail(p, status, "%s", why);
-    return program_leave(p, status);
+    return why ? program_fail(p, status, "%s", why) : status;
 }
 
 int32_t llama_program_rewrite(llama_program *p, int32_t weight, const float *data) {
@@ -166,7 +200,8 @@ static int32_t width_of(const llama_program *p, int32_t v) {
 
 static const matrix *weight_of(const llama_program *p, const llama_op *op, int32_t i) {
     if (i >= op->num_weights || op->weights[i] < 0 || op->weights[i] >= p->num_weights) return NULL;
-    return p->weights + op->weights[i];
+    const matrix *m = p->weights + op->weights[i];
+    return m->filled == m->rows ? m : NULL; /* of one in parts, all must have come */
 }
 
 static int shaped(const matrix *m, int32_t rows, int32_t cols) {
@@ -401,6 +436,6 @@ void llama_program_free(llama_program *p) {
     free(p->ropes);
     free(p->groups);
     free(p->values);
-    free(p->arena);
+    free(p->arena_room);
     free(p);
 }

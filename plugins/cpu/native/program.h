@@ -95,7 +95,8 @@ struct llama_program {
     rope_table *ropes;
     int32_t logits, hidden;
     int32_t finished, num_slots; /* of adapters */
-    float *arena;
+    void *arena_room;
+    float *arena; /* the aligned part of it */
     size_t arena_bytes, kv_bytes;
     scratch s;
     atomic_flag busy;

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llama_core.contracts.step import Plan
     from llama_core.model.graph import Graph, Node
     from llama_core.model.weights import Weights
+    from llama_plugin_cpu.cache import Cache
     from llama_plugin_cpu.program import CpuProgram
 
 
@@ -24,11 +25,17 @@ class CpuBackend:
     prefers_codes = True
 
     def __init__(
-        self, threads: int = 0, tier: str = "auto", announcements: Announcements | None = None
+        self,
+        threads: int = 0,
+        tier: str = "auto",
+        cache: str = "auto",
+        cache_bytes: int = 0,
+        announcements: Announcements | None = None,
     ) -> None:
         self.threads = threads
         self.tier = tier
         self.announcements = announcements
+        self._cache = cache, cache_bytes
 
     def devices(self) -> Devices:
         from llama_plugin_cpu import native
@@ -43,6 +50,13 @@ class CpuBackend:
         except LlamaError as error:
             return Devices(reason=str(error))
         return Devices((Device("cpu", "cpu", f"{processor()} ({tier})", memory_bytes()),))
+
+    def cache(self) -> Cache:
+        """Where packed weights are kept, by options and environment."""
+        from llama_core.announce import Announcements
+        from llama_plugin_cpu.cache import Cache, settings
+
+        return Cache(*settings(*self._cache), self.announcements or Announcements())
 
     def supports(self, node: Node) -> Support:
         from llama_plugin_cpu.lower import unsupported

@@ -13,7 +13,8 @@ import numpy as np
 
 from llama_core.model.graph import Graph, Node
 from llama_core.model.weights import Weights
-from llama_plugin_cpu import native, pack
+from llama_plugin_cpu import native, pack, packed
+from llama_plugin_cpu.cache import Shelf
 
 MAX_HEAD = 1024  # of the kernels
 FNS = {"silu": "LLAMA_SILU", "gelu": "LLAMA_GELU", "gelu_tanh": "LLAMA_GELU_TANH",
@@ -40,16 +41,21 @@ def unsupported(node: Node) -> str | None:
 class Lowering:
     """One graph on its way into one native program."""
 
-    def __init__(self, handle: Any, graph: Graph, weights: Weights) -> None:
+    def __init__(
+        self, handle: Any, graph: Graph, weights: Weights, shelf: Shelf | None = None
+    ) -> None:
         self.ffi, self.lib = native.library()
         self.handle = handle
         self.graph = graph
         self.weights = weights
+        self.shelf = shelf or Shelf()
+        self._in_parts = shelf is not None  # a program file takes a matrix whole
         self.widened: dict[str, list[str]] = {}  # encoding: weights that were decoded to floats
         self.ropes: list[tuple[Any, ...]] = []  # theta, rotary_dim, scaling of each table
         self.adapters: dict[str, tuple[list[int], list[int]]] = {}  # node: weight ids of a and b
         self.added: list[Node] = []  # the node of each instruction
         self._values: dict[str, int] = {}
+        self._mapped: list[Any] = []  # what packed matrices of the cache lie in
         self._packed: dict[tuple[str, bool], tuple[int, Any]] = {}
         self._place = {
             layer: (g, i)
@@ -112,9 +118,12 @@ class Lowering:
     # ---- weights ---------------------------------------------------------------------------------
 
     def vector(self, name: str) -> Any:
+        if self.shelf.pack is not None and self.shelf.found(name):
+            return self.shelf.pack.array(name, "data", "<f4")
         found = np.ascontiguousarray(self.weights.array(name).reshape(-1), np.float32)
         if np.isnan(found).any():
             raise native.CpuError(f"the weight {name} holds a number that is not a number (NaN)")
+        self.shelf.keep(name, name, {}, {"data": found.view(np.uint8).data})
         return found
 
     def matrix(self, name: str, *, ordered: bool = True) -> tuple[int, Any]:
@@ -122,21 +131,56 @@ class Lowering:
         done = self._packed.get((name, ordered)) or self._packed.get((name, not ordered))
         if done is not None and (done[1] is None or ordered):
             return done
-        one = pack.source(self.weights[name], ordered=ordered)
-        if one.widened is not None:
-            self.widened.setdefault(one.widened, []).append(name)
-        self._packed[name, ordered] = self.hand_over(one, name), one.order
-        return self._packed[name, ordered]
+        label = name if ordered else f"{name} in order"
+        known = self.shelf.found(label)
+        number, order, widened = self._adopt(label, known) if known else self._pack(name, label)
+        if widened is not None:
+            self.widened.setdefault(widened, []).append(name)
+        self._packed[name, ordered] = number, order
+        return number, order
+
+    def _pack(self, name: str, label: str) -> tuple[int, Any, str | None]:
+        """From the encoding, a part of the rows after the other."""
+        whole = self.weights[name]
+        if not self._in_parts:
+            all_of_it = pack.source(whole, ordered=label == name)
+            return self.hand_over(all_of_it, name), all_of_it.order, all_of_it.widened
+        out = self.ffi.new("int32_t *")
+        one = None
+        for row, part in pack.parts(whole):
+            one = pack.source(part, ordered=label == name)
+            given = pack.struct(self.ffi, self.lib, one)
+            self._take(
+                self.lib.llama_program_weight_part(self.handle, given, row, whole.shape[0], out),
+                name,
+            )
+            pack.release(part)
+        assert one is not None
+        about, parts = packed.show(self.handle, out[0])
+        if one.order is not None:
+            parts["order"] = one.order.view(np.uint8).data
+        self.shelf.keep(label, name, {**about, "widened": one.widened}, parts)
+        return int(out[0]), one.order, one.widened
+
+    def _adopt(self, label: str, known: Mapping[str, Any]) -> tuple[int, Any, str | None]:
+        """From the cache, where it lies as the library wants it."""
+        assert self.shelf.pack is not None
+        out = self.ffi.new("int32_t *")
+        given, kept = packed.struct(self.shelf.pack, label)
+        self._take(self.lib.llama_program_adopt(self.handle, given, out), label)
+        self._mapped += kept
+        return int(out[0]), self.shelf.pack.array(label, "order", "<i4"), known["widened"]
 
     def hand_over(self, one: pack.Source, name: str) -> int:
         out = self.ffi.new("int32_t *")
-        status = self.lib.llama_program_weight(
-            self.handle, pack.struct(self.ffi, self.lib, one), out
-        )
+        given = pack.struct(self.ffi, self.lib, one)
+        self._take(self.lib.llama_program_weight(self.handle, given, out), name)
+        return int(out[0])
+
+    def _take(self, status: int, name: str) -> None:
         if status:
             text = self.ffi.string(self.lib.llama_program_message(self.handle)).decode()
             native.check(status, f"the weight {name}: {text}" if text else "")
-        return int(out[0])
 
     # ---- ops -------------------------------------------------------------------------------------
 

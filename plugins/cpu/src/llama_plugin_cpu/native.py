@@ -58,6 +58,13 @@ def _status_names() -> dict[int, str]:
     return dict(ffi.typeof("enum llama_status").elements)
 
 
+def packing() -> int:
+    """The number of the layout in which matrices lie packed."""
+    _, lib = library()
+    found: int = lib.llama_packing()
+    return found
+
+
 def tiers() -> tuple[str, ...]:
     """All tiers compiled in, best first."""
     ffi, lib = library()

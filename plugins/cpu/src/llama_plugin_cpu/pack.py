@@ -6,6 +6,9 @@ form is decoded to 32-bit floats, and the caller says so.
 
 from __future__ import annotations
 
+import math
+import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +22,9 @@ DENSE = {"f32": ("LLAMA_W_F32", np.float32), "f16": ("LLAMA_W_F16", np.float16),
          "bf16": ("LLAMA_W_BF16", np.uint16)}  # fmt: skip
 
 
+PART = 1 << 22  # numbers unpacked at a time: some copies of them are small beside a model
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """A matrix ready to be handed over. `widened` names an encoding that had to be decoded."""
@@ -28,6 +34,27 @@ class Source:
     order: NDArray[np.int32] | None = None
     widened: str | None = None
     kept: list[Any] = field(default_factory=list)  # what the struct's pointers show
+
+
+def parts(tensor: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The rows of a matrix from top to bottom, as many at a time as panels and encoding allow."""
+    rows, cols = tensor.shape
+    step = math.lcm(16, tensor.granularity(0))
+    step *= max(1, PART // (step * cols))
+    for row in range(0, rows, step):
+        yield row, tensor.cut(0, row, min(rows, row + step))
+
+
+def release(tensor: Tensor) -> None:
+    """Give the memory of a mapped file back to the system, which reads it again where need be."""
+    for part in tensor.parts.values():
+        base: Any = part
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, memoryview):
+            base = base.obj
+        if isinstance(base, mmap.mmap) and memoryview(base).readonly:
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 def source(tensor: Tensor, *, ordered: bool = True) -> Source:
@@ -63,7 +90,10 @@ def _affine(view: Affine, size: dict[str, int]) -> Source:
         shift = -scales * view.zeros.astype(np.float32)
         minimums, zero = (shift if minimums is None else minimums + shift), 0
     elif view.middle != zero and minimums is None:  # one bit: half a code
-        minimums, zero = scales * np.float32(-view.middle), 0
+        if size["cols"] % 32 == 0 and (view.group % 32 == 0 or view.group >= size["cols"]):
+            zero = int(2 * view.middle)  # which the library counts in halves
+        else:
+            minimums, zero = scales * np.float32(-view.middle), 0
     arrays: dict[str, NDArray[Any]] = {
         "data": np.ascontiguousarray(view.codes, np.uint8),
         "scales": scales,

@@ -27,6 +27,7 @@ from llama_plugin_cpu.lower import Lowering, unsupported
 
 if TYPE_CHECKING:
     from llama_plugin_cpu.backend import CpuBackend
+    from llama_plugin_cpu.cache import Shelf
 
 KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
@@ -58,9 +59,8 @@ class CpuProgram:
         self._clock: NDArray[np.int64] | None = None  # began and took, of each instruction
         self._pool = native.pool(backend.threads)
         self._handle = self._new(backend.tier)
-        self._lowering = Lowering(self._handle, graph, weights)
         self._reached = min(ROPE_STEP, graph.context_length)
-        self._lowering.run(lambda table: self._turn(table, 0, self._reached))
+        self._lowering = self._lower(backend.cache().open(graph, weights), weights)
         self._announce(backend)
 
     def _new(self, tier: str) -> Any:
@@ -88,6 +88,15 @@ class CpuProgram:
             finally:
                 lib.llama_tier_use(ffi.NULL)
         return out[0]
+
+    def _lower(self, shelf: Shelf, weights: Weights) -> Lowering:
+        self._lowering = Lowering(self._handle, self.graph, weights, shelf)
+        try:
+            self._lowering.run(lambda table: self._turn(table, 0, self._reached))
+            shelf.done()
+        finally:
+            shelf.close()
+        return self._lowering
 
     def _announce(self, backend: CpuBackend) -> None:
         for encoding, names in self._lowering.widened.items():
