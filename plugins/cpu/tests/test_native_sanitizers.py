@@ -23,7 +23,8 @@ pytestmark = [
 
 
 def build(folder: Path, target: str, **settings: str) -> Path:
-    given = {"LLAMA_CPU_TESTS": "ON", "CMAKE_C_FLAGS_RELEASE": "-O1", **settings}
+    lightly = {"CMAKE_BUILD_TYPE": "Checked", "CMAKE_C_FLAGS_CHECKED": "-O1"}
+    given = {"LLAMA_CPU_TESTS": "ON", **lightly, **settings}
     flags = [f"-D{name}={text}" for name, text in given.items()]
     jobs = ["--parallel", str(os.cpu_count() or 1)]
     for command in (

@@ -16,7 +16,7 @@
 #endif
 
 /* Sixteen lanes of FROM to sixteen of TO, lane by lane. */
-#define LANES(RESULT, name, GIVEN, FROM, TO, lane)  \
+#define EMULATED(RESULT, name, GIVEN, FROM, TO, lane)  \
     static inline RESULT name(GIVEN given) {         \
         FROM x[16];                                  \
         TO y[16];                                    \
@@ -27,11 +27,11 @@
         return result;                               \
     }
 
-LANES(__m512, _mm512_cvtepi32_ps, __m512i, int32_t, float, (float)x[i])
-LANES(__m512i, _mm512_cvtepi8_epi32, __m128i, int8_t, int32_t, x[i])
-LANES(__m512i, _mm512_cvtepu16_epi32, __m256i, uint16_t, int32_t, x[i])
-LANES(__m512i, _mm512_cvtps_epi32, __m512, float, int32_t, (int32_t)lrintf(x[i]))
-LANES(__m512, _mm512_cvtph_ps, __m256i, uint16_t, float,
+EMULATED(__m512, _mm512_cvtepi32_ps, __m512i, int32_t, float, (float)x[i])
+EMULATED(__m512i, _mm512_cvtepi8_epi32, __m128i, int8_t, int32_t, x[i])
+EMULATED(__m512i, _mm512_cvtepu16_epi32, __m256i, uint16_t, int32_t, x[i])
+EMULATED(__m512i, _mm512_cvtps_epi32, __m512, float, int32_t, (int32_t)lrintf(x[i]))
+EMULATED(__m512, _mm512_cvtph_ps, __m256i, uint16_t, float,
       simde_float16_to_float32(simde_uint16_as_float16(x[i])))
 
 static inline __m512i _mm512_srai_epi32(__m512i a, unsigned count) {
