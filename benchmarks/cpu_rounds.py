@@ -85,7 +85,7 @@ def probe_program() -> str:
     return str(target)
 
 
-def probe(threads: int, seconds: float = 0.25) -> Probe:
+def probe(threads: int, seconds: float = 0.15) -> Probe:
     command = [probe_program(), str(threads), str(seconds)]
     read, ints, floats, _ = subprocess.run(
         command, check=True, capture_output=True, text=True
@@ -111,8 +111,8 @@ def rounds(
         for number in range(work.repeat):
             if number and time.monotonic() > until:
                 break
-            found.probes.setdefault(threads, []).append(probe(threads))
             for metric in metrics:
+                found.probes.setdefault(threads, []).append(probe(threads))
                 for child in children:
                     if may(child.model, metric, work.quick, shape, number):
                         once(found, child, metric, work.steps)

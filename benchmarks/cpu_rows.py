@@ -133,7 +133,9 @@ def speed(name: str, metric: str, goal: Goal, found: Figures, fastest: float | N
         elif asked:
             notes.append("not all that the goal compares with was measured")
         notes += _capped(goal, best, theirs, fastest)
-        notes.append(f"{len(found.samples)} repetitions")
+        if made.fraction_of_limit and made.fraction_of_limit > 1.05:
+            notes.append("above the limit: something else took from the probe")
+        notes.append(f"repetitions: {len(found.samples)}")
         notes += [
             f"{k} {min(v):.4g}-{max(v):.4g}" for k, v in found.peers.items() if v and len(v) > 1
         ]
