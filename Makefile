@@ -35,7 +35,7 @@ $(VENV)/.ready: $(SOURCES) $(DEV) constraints.txt
 	@touch $@
 
 test: setup  ## Run the tests (under 15 minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-all: setup emulators  ## Run the slow tests too, and those of the heavy plugins
 	@$(PIP) install --quiet -c constraints.txt -r $(SLOW) $(foreach each,$(HEAVY),-e "./$(each)[testing]")
