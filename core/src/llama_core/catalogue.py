@@ -293,7 +293,7 @@ class Catalogue:
             reasons.append(f"plugin '{package}': {here.reason}")
         hints = [near, *(f"there is a {each} '{name}'" for each in elsewhere)]
         if not near and not elsewhere and not rejected and package not in self.installed:
-            hints.append(f"a plugin may add it: pip install llama-plugin-{package}")
+            hints.append(f"a plugin may add that {kind}; the project's README lists those known")
         return MissingCapability(
             sentence(f"no usable plugin provides {kind} '{name}'", *reasons),
             remedy=sentence(*hints, "`llama plugins list` shows what is here"),

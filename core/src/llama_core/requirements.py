@@ -134,7 +134,7 @@ class _Explanation:
         reasons = [self._rejected(one, need, (*path, plugin.name)) for one in found[:MAX_SHOWN]]
         if not found:
             reasons = ["no plugin provides it"]
-            self.remedy = f"pip install llama-plugin-{need.name or 'NAME'}"
+            self.remedy = f"Install a plugin that provides a {need.kind}; its author knows which."
         elif len(found) > MAX_SHOWN:
             reasons.append(f"and {len(found) - MAX_SHOWN} more")
         return f"plugin '{plugin.name}' requires {need}: {'; '.join(reasons)}"

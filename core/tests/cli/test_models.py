@@ -104,7 +104,7 @@ def test_offline_what_was_pulled_is_found_and_nobody_is_asked(llama: Llama, hub:
 
 
 def test_errors_of_pulling_are_one_line(llama: Llama, hub: Any) -> None:
-    for name, code in (("hf:org/none", 1), ("hf:../x", 1), ("", 1)):
+    for name, code in (("hf:org/none", 1), ("hf:../x", 2), ("", 2)):
         done = llama("pull", name)
         assert done.code == code
         assert len(done.err.splitlines()) == 1, done.err
@@ -201,3 +201,10 @@ def test_model_plugins_are_listed_with_their_size_and_belong_to_pip(
     assert "plain,pocket" in llama(env=words).out
     assert "pip uninstall llama-plugin-pocket" in llama("rm", "pocket", "--yes").err
     assert "Did you mean 'pocket'?" in llama("run", "pockte", "x").err
+
+
+@pytest.mark.parametrize("name", ["./tiny", "hf:a/b/c", "a/b/c"])
+def test_what_names_no_model_of_the_hub_is_wrong_usage(hub: Any, llama: Llama, name: str) -> None:
+    done = llama("pull", name)
+    assert done.code == 2
+    assert "does not name a model of the hub" in done.err

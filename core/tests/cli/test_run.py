@@ -213,3 +213,41 @@ def test_ctrl_c_ends_an_answer_without_a_traceback(llama: Llama, tiny: Path) -> 
     assert (first + rest).startswith("bc")
     assert len(rest) < 300
     assert said.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--max-tokens", "0"),
+        ("--seed", "-1"),
+        ("--temperature", "-1"),
+        ("--temperature", "1", "--top-p", "1.5"),
+        ("--top-k", "-3"),
+        ("--stop", ""),
+        ("--rewrite", "act:foo=1"),
+        ("--rewrite", ""),
+    ],
+)
+def test_a_wrong_value_is_wrong_usage(llama: Llama, tiny: Path, wrong: tuple[str, ...]) -> None:
+    done = llama("run", str(tiny), "x", *wrong, "--json")
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert done.json["error"]["remedy"]
+    if wrong[-2] != "--rewrite":
+        assert wrong[-2] in done.err  # the flag as it was typed, not what lies behind it
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+@pytest.mark.parametrize("also", [(), ("--json",)])
+def test_a_full_disk_is_one_line(llama: Llama, tiny: Path, also: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "llama_core", "run", str(tiny), "x", "--max-tokens", "2", *also],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=llama.env,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "llama: error: cannot write the output: No space left on device\n"

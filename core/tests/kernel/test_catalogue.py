@@ -137,9 +137,9 @@ class TestBroken:
                 "No usable plugin provides transform 'minp'. Did you mean 'min-p'? `llama plugins "
                 "list` shows what is here."
             )
-            assert "A plugin may add it: pip install llama-plugin-sing." in str(
-                refusal(plugins, "sing")
-            )
+            sing = str(refusal(plugins, "sing"))
+            assert "A plugin may add that transform; the project's README lists" in sing
+            assert "pip install" not in sing  # of a name that anybody may have registered
 
     def test_an_unknown_kind_has_near_misses(self, site: Site) -> None:
         with site.plugins() as plugins:
@@ -426,7 +426,8 @@ class TestRequirements:
         with site.plugins() as plugins:
             error = refusal(plugins, "a")
         assert str(error) == (
-            "plugin 'a' requires any router: no plugin provides it. pip install llama-plugin-NAME"
+            "plugin 'a' requires any router: no plugin provides it. Install a plugin that provides "
+            "a router; its author knows which."
         )
 
     def test_missing_by_name(self, site: Site, install: Install) -> None:
@@ -435,7 +436,8 @@ class TestRequirements:
             error = refusal(plugins, "a")
         assert isinstance(error, IncompatiblePlugin)
         assert str(error) == (
-            "plugin 'a' requires transform 'b': no plugin provides it. pip install llama-plugin-b"
+            "plugin 'a' requires transform 'b': no plugin provides it. Install a plugin that "
+            "provides a transform; its author knows which."
         )
 
     def test_missing_by_version(self, site: Site, install: Install) -> None:
@@ -470,7 +472,8 @@ class TestRequirements:
             error = refusal(plugins, "a")
         assert str(error) == (
             "plugin 'a' requires transform 'b': plugin 'b' requires transform 'c': plugin 'c' "
-            "requires format 'd': no plugin provides it. pip install llama-plugin-d"
+            "requires format 'd': no plugin provides it. Install a plugin that provides a format; "
+            "its author knows which."
         )
 
     def test_a_circle_is_shown(self, site: Site, install: Install) -> None:

@@ -6,6 +6,7 @@ command's code is imported when it is run, completed or asked for its own help.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -20,13 +21,16 @@ import click
 from llama_core import __version__
 from llama_core.config import Config, load_config
 from llama_core.discovery_cache import discover_cached
-from llama_core.errors import LlamaError, did_you_mean, sentence
+from llama_core.errors import LlamaError, OptionsError, did_you_mean, sentence
 
 if TYPE_CHECKING:
     from llama_core.discovery import Found
     from llama_core.plugins import Plugins
 
 log = logging.getLogger("llama_core")
+
+# What writing to standard output meets where the file behind it cannot grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 # name -> (module, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -127,7 +131,7 @@ class LlamaGroup(click.Group):
             if owner is not None:
                 hint = f"plugin '{owner}' has it and is switched off"
             else:
-                hint = near or f"a plugin may provide it: pip install llama-plugin-{name}"
+                hint = near or "a plugin may add a command; the project's README lists those known"
             raise click.UsageError(sentence(f"there is no command {name!r}", hint), ctx)
         return name, command, args[1:]
 
@@ -164,7 +168,7 @@ def _flag(name: str, key: str, value: Any, text: str) -> Callable[[Any], Any]:
 @_flag("--no-plugins", "plugins", False, "Use the builtins only.")
 @_flag("--strict", "core.strict", True, "Make every fallback an error.")
 def llama() -> None:
-    """Run, quantize, serve and train LLaMA-family models; everything is a plugin."""
+    """Run, measure and look into LLaMA-family models; everything is a plugin."""
 
 
 def run(argv: list[str]) -> int:
@@ -173,19 +177,18 @@ def run(argv: list[str]) -> int:
     try:
         result = llama.main(argv, prog_name="llama", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except OptionsError as error:  # what was typed is not what a capability takes
+        return _say(error.to_dict(), str(error), argv, 2)
     except LlamaError as error:
         return _say(error.to_dict(), str(error), argv, 1)
     except click.UsageError as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)
             return 2
-        usage = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        return _say(
-            {"code": "usage", "message": error.format_message()},
-            error.format_message() + usage,
-            argv,
-            2,
-        )
+        message = error.format_message()
+        see = f"see `{error.ctx.command_path} --help`" if error.ctx else None
+        facts = {"code": "usage", "message": message, "remedy": see}
+        return _say(facts, message + (f" ({see})" if see else ""), argv, 2)
     except click.ClickException as error:
         return _say(
             {"code": "error", "message": error.format_message()}, error.format_message(), argv, 1
@@ -193,9 +196,19 @@ def run(argv: list[str]) -> int:
     except click.Abort as error:  # the user's Ctrl-C, or no answer to a question
         return 130 if isinstance(error.__cause__, KeyboardInterrupt) else 1
     except BrokenPipeError:
-        # The reader left: nothing more to say, and nowhere to say it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # the reader left: nothing more to say, and nowhere to say it
         return 1
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _silence()
+        click.echo(f"llama: error: cannot write the output: {error.strerror}", err=True)
+        return 1
+
+
+def _silence() -> None:
+    """What is still in the buffer would fail once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(facts: Mapping[str, Any], line: str, argv: list[str], code: int) -> int:

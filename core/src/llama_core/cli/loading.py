@@ -22,6 +22,8 @@ class RewriteType(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, dict[str, Any]]:
         name, _, rest = str(value).partition(":")
+        if not name:
+            self.fail("it names no rewrite; an example: act:act=q8:32", param, ctx)
         options = {}
         for part in filter(None, rest.split(",")):
             key, equals, text = part.partition("=")

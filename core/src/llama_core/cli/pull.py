@@ -24,7 +24,10 @@ from llama_core.model.hub.download import Progress
 def command(ctx: click.Context, model: str, as_json: bool) -> None:
     """Download MODEL: hf:org/name, hf:org/name:file for one of several GGUF files, or
     hf:org/name@revision. What is there already is not downloaded again."""
-    reference = hub.parse_reference(model)
+    try:
+        reference = hub.parse_reference(model)
+    except hub.HubError as error:
+        raise click.UsageError(str(error), ctx) from None
     settings = HubSettings.from_environment()
     try:
         with _bar() as progress:

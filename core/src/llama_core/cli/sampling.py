@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # name -> its type, and what --help says
 NUMBERS: Mapping[str, tuple[type[int] | type[float], str]] = {
     "temperature": (float, "0 is greedy."),
-    "top_k": (int, "Choose among the k likeliest."),
+    "top_k": (int, "Choose among the k likeliest; 0 among all."),
     "top_p": (float, "Choose among the likeliest that make up p."),
     "min_p": (float, "Drop what is less than p times as likely as the likeliest."),
     "repetition_penalty": (float, "Above 1: say less again."),
@@ -26,6 +26,18 @@ NUMBERS: Mapping[str, tuple[type[int] | type[float], str]] = {
     "frequency_penalty": (float, "Above 0: the less, the more often it was said."),
     "max_tokens": (int, "The longest answer."),
     "seed": (int, "Makes a sampled answer repeatable."),
+}
+# What a value must be, where not any number will do; the capability behind it says so too, later.
+BOUNDS: Mapping[str, click.ParamType] = {
+    "temperature": click.FloatRange(0, 100),
+    "top_k": click.IntRange(min=0),
+    "top_p": click.FloatRange(0, 1, min_open=True),
+    "min_p": click.FloatRange(0, 1),
+    "repetition_penalty": click.FloatRange(0, 100, min_open=True),
+    "presence_penalty": click.FloatRange(-100, 100),
+    "frequency_penalty": click.FloatRange(-100, 100),
+    "max_tokens": click.IntRange(min=1),
+    "seed": click.IntRange(min=0),
 }
 _OF_SAMPLING = ("top_k", "top_p", "min_p")  # they do nothing to a greedy choice
 _OF_MODELS = ("temperature", *_OF_SAMPLING, "repetition_penalty")
@@ -35,10 +47,17 @@ _NOT_LINKS = ("max_tokens", "seed", "stop")
 def sampling_options(command: F) -> F:
     """Add an option for each number, and `--stop`; none has a default of its own."""
     text = "End the answer before this text."
-    command = click.option("--stop", multiple=True, help=text)(command)
-    for name, (kind, text) in reversed(list(NUMBERS.items())):
-        command = click.option(f"--{name.replace('_', '-')}", type=kind, help=text)(command)
+    command = click.option("--stop", multiple=True, help=text, callback=_not_empty)(command)
+    for name, (_, text) in reversed(list(NUMBERS.items())):
+        flag = f"--{name.replace('_', '-')}"
+        command = click.option(flag, type=BOUNDS[name], help=text)(command)
     return command
+
+
+def _not_empty(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in given:
+        raise click.BadParameter("an empty text is found everywhere")
+    return given
 
 
 def of_model(generation: Mapping[str, Any]) -> dict[str, float]:

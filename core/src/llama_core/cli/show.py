@@ -21,6 +21,7 @@ from llama_core.engine.memory import size
 from llama_core.model import dump
 from llama_core.model.files import ModelFileError
 from llama_core.model.files.finite import REMEDY, numbers_at_fault
+from llama_core.model.tokenizer import open_tokenizer
 
 
 @click.command("show", epilog="Example: llama show ./model --graph")
@@ -28,7 +29,7 @@ from llama_core.model.files.finite import REMEDY, numbers_at_fault
 @click.option("--graph", "as_graph", is_flag=True, help="Print its graph, a line a node.")
 @click.option("--all", "unfolded", is_flag=True, help="Of the graph, print every layer.")
 @click.option("--picture", type=NewFile(), help="Draw it as SVG.")
-@click.option("--check", is_flag=True, help="Read all numbers; NaN and infinity are errors.")
+@click.option("--check", is_flag=True, help="Read all numbers and the tokenizer; NaN is an error.")
 @rewrite_option
 @json_option
 @pass_session
@@ -44,6 +45,8 @@ def command(
 ) -> None:
     """Say what MODEL is: a folder, a file, hf:org/name, or a model plugin. Reads no tensor, unless
     it is to check them."""
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise click.UsageError(f"--picture draws SVG: give a name that ends in .svg, not {picture}")
     if unfolded and not as_graph:
         raise click.UsageError("--all says how --graph is printed: give both")
     plugins = session.plugins
@@ -53,6 +56,8 @@ def command(
         built = about.graph_of(plugins, files, rewrite)
     found = {"name": model_name(model), **about.facts(plugins, files, built)}
     if check:
+        if found["tokenizer"] is not None:
+            open_tokenizer(files)
         _check(files)
         found["checked"] = True
     if built and as_graph:
@@ -97,7 +102,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found["layers"] is not None:
         yield "layers", str(found["layers"])
     for one in found.get("heads", ()):
-        yield "heads", f"{one['query']} of {one['size']}, {one['key']} of them for keys"
+        yield "heads", f"{one['query']} for queries, {one['key']} for keys, of {one['size']} each"
     if found["hidden_size"] is not None:
         yield "hidden size", str(found["hidden_size"])
     if found["context_length"] is not None:

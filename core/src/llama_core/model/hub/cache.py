@@ -84,7 +84,10 @@ def remove_model(reference: Reference, settings: HubSettings) -> int:
             return int(strategy.expected_freed_size)
     if (settings.cache / reference.folder).is_dir():  # a pull that never came to its end
         return _remove_rest(settings.cache / reference.folder)
-    raise _not_here(reference, [f"{PREFIX}{repo.repo_id}" for repo in _repos(settings)])
+    error = _not_here(reference, [f"{PREFIX}{repo.repo_id}" for repo in _repos(settings)])
+    if error.remedy is not None and error.remedy.startswith("Pull"):
+        error.remedy = "There is nothing to remove; `llama list` shows what is here."
+    raise error
 
 
 def _remove_rest(folder: Path) -> int:

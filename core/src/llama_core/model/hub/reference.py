@@ -17,7 +17,7 @@ from llama_core.errors import LlamaError
 PREFIX = "hf:"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REFERENCE = re.compile(
-    rf"(?:{PREFIX})?({_PART}(?:/{_PART})?)(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?(?::(.{{1,300}}))?"
+    rf"(?:{PREFIX})?(?!{PREFIX})({_PART}(?:/{_PART})?)(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?(?::(.{{1,300}}))?"
 )
 
 
