@@ -41,7 +41,8 @@ def test_the_facts_are_those_of_the_files(llama: Llama, tiny: Path) -> None:
 def test_the_summary_says_the_same_in_words(llama: Llama, tiny: Path) -> None:
     done = llama("show", str(tiny))
     assert done.err == ""
-    for words in ("llama", "32,032", "512 tokens", "4 of 8, 2 of them for keys", "256.0 kB in f32"):
+    heads = "4 for queries, 2 for keys, of 8 each"
+    for words in ("llama", "32,032", "512 tokens", heads, "256.0 kB in f32"):
         assert words in done.out
 
 
@@ -161,3 +162,27 @@ def test_numbers_that_are_none_are_found_when_asked_for(
     assert f"'{name}' holds 2 numbers that are NaN or infinite" in done.err
     assert str(folder) in done.err
     assert "Get the model again" in done.err
+
+
+def test_a_broken_tokenizer_is_found_by_check(llama: Llama, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny, folder)
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    assert llama("show", str(folder)).code == 0
+    done = llama("show", str(folder), "--check")
+    assert done.code == 1
+    assert "tokenizer.json" in done.err
+    assert "Take the tokenizer anew" in done.err
+
+
+def test_a_picture_that_is_no_svg_is_refused(llama: Llama, tiny: Path) -> None:
+    done = llama("show", str(tiny), "--picture", "g.png")
+    assert done.code == 2
+    assert not (llama.project / "g.png").exists()
+
+
+def test_a_file_that_is_only_called_gguf(llama: Llama, tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("Once upon a time")
+    done = llama("show", str(tmp_path / "text.gguf"))
+    assert done.code == 1
+    assert "its first bytes are no GGUF file's. Take the model anew" in done.err

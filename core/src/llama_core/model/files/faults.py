@@ -8,6 +8,7 @@ from pathlib import Path
 from llama_core.errors import LlamaError
 
 _SHOWN = 50
+_REMEDY = "Take the model anew, whole, from where it came."
 
 
 class ModelFileError(LlamaError):
@@ -22,7 +23,7 @@ class ModelFileError(LlamaError):
         if len(self.faults) > _SHOWN:
             shown += f"; and {len(self.faults) - _SHOWN} more"
         many = f"{len(self.faults)} faults: " if len(self.faults) > 1 else ""
-        super().__init__(f"cannot read {path}: {many}{shown}", remedy=remedy)
+        super().__init__(f"cannot read {path}: {many}{shown}", remedy=remedy or _REMEDY)
 
 
 class FileChanged(LlamaError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from llama_core.contracts.format import Format, ModelFiles
 from llama_core.contracts.model import ModelSource
 from llama_core.errors import LlamaError, did_you_mean, sentence
+from llama_core.model.files.faults import ModelFileError
 from llama_core.model.files.folder import refuse_pickled
 
 HUB = "hf:"
@@ -86,6 +87,8 @@ def open_path(path: Path, formats: Mapping[str, Format]) -> ModelFiles:
         if reader.detects(path):
             return reader.open(path)
     refuse_pickled(path)
+    if path.suffix == ".gguf" and path.is_file():
+        raise ModelFileError(path, ["it is called .gguf, and its first bytes are no GGUF file's"])
     what = "folder" if path.is_dir() else "file"
     raise UnknownModel(
         f"no format knows the {what} {path}",

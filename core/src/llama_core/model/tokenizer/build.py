@@ -37,7 +37,10 @@ def native_faults(what: str) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, TokenizerError):
         raise
     except BaseException as error:  # noqa: BLE001  (a Rust panic is no Exception)
-        raise TokenizerError(f"{what}: {str(error)[:300] or type(error).__name__}") from None
+        raise TokenizerError(
+            f"{what}: {str(error)[:300] or type(error).__name__}",
+            remedy="Take the tokenizer anew from where the model came.",
+        ) from None
 
 
 def guarded(what: str, call: Callable[..., T], *arguments: Any, **named: Any) -> T:
