@@ -36,7 +36,7 @@ from llama_core.errors import ConfigError, LlamaError, MissingCapability
 from llama_core.isolation import explain
 from llama_core.model import rewrites
 from llama_core.model.architectures import ARCHITECTURES, model_type, unknown
-from llama_core.model.graph import Graph
+from llama_core.model.graph import Graph, GraphError
 from llama_core.model.rewrites.act import SetAct, activations
 from llama_core.model.tokenizer import Tokenizer
 from llama_core.model.weights import Weights
@@ -140,7 +140,10 @@ def compile_graph(plugins: Plugins, graph: Graph, weights: Weights, asked: Asked
         decide_length=asked.context is None,
         announcements=plugins.announcements,
     )
-    with _blaming(plugins, BACKEND.kind, choice.name, "compile"):
+    with (
+        _blaming(plugins, BACKEND.kind, choice.name, "compile"),
+        _with_a_way_out(choice, rewritten),
+    ):
         if asked.parallel is None:
             program = choice.backend.compile(rewritten, their, plan)
             return Compiled(program, choice, plan, limits, rewritten)
@@ -215,6 +218,19 @@ def _limits(asked: Asked, made_for: int | None) -> Limits:
             remedy=f"Ask for {made_for} at most.",
         )
     return replace(limits, max_length=asked.context)
+
+
+@contextmanager
+def _with_a_way_out(choice: BackendChoice, graph: Graph) -> Iterator[None]:
+    """Where a backend lacks an op, the error says what has all of them."""
+    try:
+        yield
+    except GraphError as error:
+        lacking = {node.op for node in graph.nodes if not choice.backend.supports(node)}
+        if error.remedy is None and lacking and choice.name != "reference":
+            ops = ", ".join(sorted(lacking))
+            error.remedy = f"The NumPy reference computes every op, {ops} too: --backend reference"
+        raise
 
 
 @contextmanager
