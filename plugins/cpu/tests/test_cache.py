@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import resource
 import time
@@ -16,6 +17,7 @@ import pytest
 from cpu_graphs import PLAN, batch
 from llama_plugin_cpu import cache as caches
 from llama_plugin_cpu import native, pack, packfile
+from llama_plugin_cpu import packs as packs_command
 from llama_plugin_cpu.backend import CpuBackend
 from llama_plugin_cpu.packfile import Pack, PackFault
 
@@ -408,3 +410,47 @@ def test_the_file_may_be_removed_while_it_is_used(folder: Path, backend: CpuBack
     assert packs(backend) == []
     assert np.array_equal(program.submit(batch(HIDDEN)).result().logits_RV, before)
     program.close()
+
+
+def test_check_compares_the_model_with_what_it_was_and_clear_removes_all(
+    folder: Path,
+    backend: CpuBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("LLAMA_CPU_CACHE", str(backend.cache().folder))
+    logits(backend, *opened(folder))
+    assert packs_command.main(["check"]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    monkeypatch.setattr(packs_command, "digest", lambda path: "other bytes")
+    assert packs_command.main(["check", "--json"]) == 1
+    [one] = json.loads(capsys.readouterr().out)["packs"]
+    assert "under the same times" in one["faults"][0]
+    age(folder, 120)
+    assert packs_command.main(["check"]) == 1
+    assert "has changed or gone since" in capsys.readouterr().out
+    assert packs_command.main(["clear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["freed_bytes"] == one["bytes"]
+    assert packs(backend) == []
+
+
+# What an up projection of the small model is packed to. Another digest is another layout: raise
+# PACKING in native/matrix.h, so that files of the old one are not used, and write the new one here.
+LAYOUTS = {
+    "f32": (1, "788d556ff576f1b7"),
+    "f16": (1, "91a8d2d8f68f382c"),
+    "q8:g32": (1, "89c50969fd5f262c"),
+    "q4:g32:min": (1, "f43905745a7729ce"),
+    "nf4:g32": (1, "c4db894e966bffa9"),
+}
+
+
+@pytest.mark.parametrize("encoding", LAYOUTS)
+def test_the_layout_is_that_of_its_number(
+    encoding: str, tmp_path: Path, backend: CpuBackend
+) -> None:
+    made = reencoded(tiny.checkpoint(), lambda _, one: encoding if len(one.shape) == 2 else None)
+    logits(backend, *opened(saved(tmp_path / "m", made)))
+    [path] = packs(backend)
+    one = Pack(path).sections["layers.0.mlp.up_proj.weight"]
+    assert (native.packing(), one["sha256"][:16]) == LAYOUTS[encoding]
