@@ -14,13 +14,15 @@
 #define SEGMENT 512     /* keys under one softmax; longer pasts are merged in order */
 #define QUERIES 8       /* that read the same keys together */
 
-enum matrix_kind { M_F32, M_F16, M_BF16, M_CODES8, M_CODES4, M_TABLE4 };
+enum matrix_kind { M_F32, M_F16, M_BF16, M_CODES8, M_CODES4, M_TABLE4, M_CODES2, M_CODES1 };
 
 /* A packed matrix. Panel p holds rows 16p.. of it, column by column:
  *   M_F32, M_F16, M_BF16  [cols][16]
  *   M_CODES8              [padded / 4][16 rows][4 columns] signed bytes
  *   M_CODES4, M_TABLE4    [padded / 8][16 rows][4 columns], columns 0-3 in the low half of a byte,
  *                         4-7 in the high one
+ *   M_CODES2, M_CODES1    likewise [padded / 16] and [padded / 32]; padded is a multiple of 32, and
+ *                         the zero of one bit is counted in halves
  * Scales and minimums are [panels][groups][16], in 16 bits where that loses nothing. */
 typedef struct matrix {
     int32_t kind;

@@ -13,7 +13,8 @@
 
 prepare prepare_for(const matrix *m, int32_t act, int32_t block, float step, const int32_t *order) {
     prepare how = {.mode = PREPARE_NONE, .order = order};
-    const int is_codes = m->kind == M_CODES8 || m->kind == M_CODES4;
+    const int is_narrow = m->kind == M_CODES2 || m->kind == M_CODES1; /* in units of 32 columns */
+    const int is_codes = m->kind == M_CODES8 || m->kind == M_CODES4 || is_narrow;
     if (act == LLAMA_ACT_NONE) {
         if (order || (m->group && m->padded != m->cols)) how.mode = PREPARE_COPY;
         return how;
@@ -28,7 +29,7 @@ prepare prepare_for(const matrix *m, int32_t act, int32_t block, float step, con
     const int32_t wide = block >= m->cols ? m->padded : block;
     if (!is_codes || order || wide % 8) return how;
     const int32_t large = wide > m->group ? wide : m->group, small = wide > m->group ? m->group : wide;
-    if (large % small && large != m->padded) return how;
+    if ((large % small && large != m->padded) || (is_narrow && small % 32)) return how;
     how.mode = PREPARE_CODES;
     how.block = wide;
     how.unit = small;

@@ -105,7 +105,7 @@ typedef struct llama_weight_source {
     int32_t cols;
     int32_t bits;          /* of a code: 1 to 8 */
     int32_t group;         /* columns under one scale: a multiple of 8, or at least cols */
-    int32_t zero;          /* the code that means zero, before the minimum */
+    int32_t zero;          /* the code that means zero, before the minimum; of one bit, in halves */
     const void *data;      /* numbers, or codes of one byte each [rows, cols] */
     const float *scales;   /* [rows, groups] */
     const float *minimums; /* [rows, groups] or NULL */

@@ -74,12 +74,17 @@ static void pack_dense(packing *p, int32_t panel) {
     }
 }
 
+/* Of a code as it lies. */
+static int32_t stored_bits(int32_t kind) {
+    return kind == M_CODES8 ? 8 : kind == M_CODES2 ? 2 : kind == M_CODES1 ? 1 : 4;
+}
+
 static void pack_codes(packing *p, int32_t panel) {
     const llama_weight_source *s = p->source;
     const matrix *m = p->to;
     uint8_t *to = m->data + (size_t)(p->first + panel) * m->panel_bytes;
     const int32_t shift = s->kind == LLAMA_W_AFFINE && m->kind == M_CODES8 ? 128 : 0;
-    const int32_t most = (1 << s->bits) - 1;
+    const int32_t most = (1 << s->bits) - 1, bits = stored_bits(m->kind);
     for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
         const uint8_t *from = (const uint8_t *)s->data + (size_t)(panel * PANEL + i) * (size_t)s->cols;
         for (int32_t k = 0; k < s->cols; k++) {
@@ -89,8 +94,9 @@ static void pack_codes(packing *p, int32_t panel) {
                 to[(size_t)(k / 4) * 64 + (size_t)i * 4 + (size_t)(k % 4)] = (uint8_t)(code - shift);
                 continue;
             }
-            uint8_t *at = to + (size_t)(k / 8) * 64 + (size_t)i * 4 + (size_t)(k % 4);
-            *at |= (uint8_t)((code & 15) << (k % 8 < 4 ? 0 : 4));
+            const int32_t quad = k / 4, within = 8 / bits;
+            uint8_t *at = to + (size_t)(quad / within) * 64 + (size_t)i * 4 + (size_t)(k % 4);
+            *at |= (uint8_t)((code & ((1 << bits) - 1)) << quad % within * bits);
         }
     }
 }
@@ -138,6 +144,8 @@ static const char *fault(const llama_weight_source *s) {
     if (s->kind == LLAMA_W_TABLE)
         return !s->table || s->bits != 4 || s->minimums ? "a table has 16 numbers and no minimums" : NULL;
     if (s->bits < 1 || s->bits > 8) return "codes have 1 to 8 bits";
+    if (s->bits == 1 && s->zero && (s->cols % 32 || (s->group % 32 && s->group < s->cols)))
+        return "codes of one bit have a zero only in groups of 32 columns";
     return s->zero < 0 || s->zero > 255 ? "the zero of a code must lie in 0 to 255" : NULL;
 }
 
@@ -151,12 +159,13 @@ static void lay_out(const llama_weight_source *s, int32_t rows, matrix *m) {
         m->panel_bytes = (size_t)s->cols * PANEL * width;
         return;
     }
-    const int small = s->bits <= 4;
-    m->kind = s->kind == LLAMA_W_TABLE ? M_TABLE4 : small ? M_CODES4 : M_CODES8;
-    m->panel_bytes = (size_t)m->padded * PANEL / (small ? 2 : 1);
+    m->kind = s->kind == LLAMA_W_TABLE ? M_TABLE4 : s->bits > 4 ? M_CODES8 : M_CODES4;
+    if (m->kind == M_CODES4 && s->bits <= 2 && s->cols % 32 == 0 && (s->group % 32 == 0 || s->group >= s->cols))
+        m->kind = s->bits == 1 ? M_CODES1 : M_CODES2;
+    m->panel_bytes = (size_t)m->padded * PANEL / 8 * (size_t)stored_bits(m->kind);
     m->group = s->group >= s->cols ? m->padded : s->group;
     m->groups = (m->padded + m->group - 1) / m->group;
-    m->zero = s->kind == LLAMA_W_TABLE ? 0 : s->zero - (small ? 0 : 128);
+    m->zero = s->kind == LLAMA_W_TABLE ? 0 : s->zero - (m->kind == M_CODES8 ? 128 : 0);
     if (s->kind == LLAMA_W_TABLE) memcpy(m->table, s->table, sizeof m->table);
 }
 
@@ -268,17 +277,18 @@ static int holds(int64_t bytes, size_t many, size_t each) {
 int32_t matrix_adopt(const llama_packed *from, matrix *out, const char **why) {
     static const int32_t kinds[] = {[M_F32] = LLAMA_W_F32, [M_F16] = LLAMA_W_F16,
         [M_BF16] = LLAMA_W_BF16, [M_CODES8] = LLAMA_W_AFFINE, [M_CODES4] = LLAMA_W_AFFINE,
-        [M_TABLE4] = LLAMA_W_TABLE};
+        [M_TABLE4] = LLAMA_W_TABLE, [M_CODES2] = LLAMA_W_AFFINE, [M_CODES1] = LLAMA_W_AFFINE};
     *why = "a packed matrix makes no sense";
-    if (from->kind < M_F32 || from->kind > M_TABLE4 || from->rows < 1 || from->cols < 1 ||
+    if (from->kind < M_F32 || from->kind > M_CODES1 || from->rows < 1 || from->cols < 1 ||
         from->cols > INT32_MAX - 8)
         return LLAMA_ARGUMENT;
     const int has_codes = from->kind >= M_CODES8;
     const llama_weight_source like = {
-        .kind = kinds[from->kind], .cols = from->cols, .bits = from->kind == M_CODES8 ? 8 : 4,
+        .kind = kinds[from->kind], .cols = from->cols, .bits = stored_bits(from->kind),
         .group = from->group, .table = from->table};
     if (has_codes && (from->group < 8 || from->group % 8)) return LLAMA_ARGUMENT;
     lay_out(&like, from->rows, out);
+    if (out->kind != from->kind) return LLAMA_ARGUMENT;
     out->zero = from->zero;
     out->wide = from->wide != 0;
     out->filled = out->rows;
@@ -312,8 +322,9 @@ static float small_at(const matrix *m, const void *from, size_t at) {
 
 static int32_t code_at(const matrix *m, const uint8_t *panel, int32_t i, int32_t k) {
     if (m->kind == M_CODES8) return (int8_t)panel[(size_t)(k / 4) * 64 + (size_t)(i * 4 + k % 4)];
-    uint8_t both = panel[(size_t)(k / 8) * 64 + (size_t)(i * 4 + k % 4)];
-    return k % 8 < 4 ? both & 15 : both >> 4;
+    const int32_t bits = stored_bits(m->kind), quad = k / 4, within = 8 / bits;
+    const uint8_t held = panel[(size_t)(quad / within) * 64 + (size_t)(i * 4 + k % 4)];
+    return held >> quad % within * bits & ((1 << bits) - 1);
 }
 
 void matrix_row(const matrix *m, int32_t row, float *out) {
@@ -331,7 +342,9 @@ void matrix_row(const matrix *m, int32_t row, float *out) {
             size_t g = (size_t)panel * (size_t)m->groups + (size_t)(k / m->group);
             size_t at = g * PANEL + (size_t)i;
             int32_t code = code_at(m, from, i, k);
-            float x = m->kind == M_TABLE4 ? m->table[code] : (float)(code - m->zero);
+            float x = m->kind == M_TABLE4   ? m->table[code]
+                      : m->kind == M_CODES1 ? (float)code - 0.5f * (float)m->zero
+                                            : (float)(code - m->zero);
             x *= small_at(m, m->scales, at);
             out[k] = m->minimums ? x + small_at(m, m->minimums, at) : x;
         }

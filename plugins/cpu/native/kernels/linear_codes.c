@@ -1,4 +1,4 @@
-/* Matrix products of integer codes: 8-bit activations by 8- or 4-bit weights.
+/* Matrix products of integer codes: 8-bit activations by weights of 8, 4, 2 or 1 bits.
  *
  * The sums within a unit, the smaller of group and block, are exact integers, so no order can
  * change them. What is rounded follows the columns: sums take the smaller one's scale in a
@@ -35,45 +35,62 @@ INLINE lanes small_lanes(const matrix *m, const void *small, int32_t panel, int3
     return found;
 }
 
-/* Eight columns of 4-bit codes. Without `vd_keep` the compiler adds in an order of its own, and
- * spills what it holds back. */
-INLINE void eight(const uint8_t *w, size_t apart, const int8_t *x, size_t x_stride, const int first,
-                  const int R, vd part[]) {
-    vb both[P], half[P];
-    UNROLL for (int p = 0; p < P; p++) half[p] = vb_low(both[p] = vb_load(w + (size_t)p * apart));
+/* Codes of one bit count in halves, so that their zero may lie between them. */
+INLINE lanes scale_lanes(const matrix *m, const int halves, int32_t panel, int32_t g) {
+    lanes found = small_lanes(m, m->scales, panel, g);
+    UNROLL for (int p = 0; halves && p < P; p++) found.of[p] = vf_mul(found.of[p], vf_set(0.5f));
+    return found;
+}
+
+/* What a tile is compiled for: codes of these bits, in units of 32 columns or in others. */
+typedef enum layout { EIGHT, FOUR, FOUR_ODD, TWO, ONE } layout;
+
+INLINE int bits_of(const layout kind) { return kind == EIGHT ? 8 : kind == TWO ? 2 : kind == ONE ? 1 : 4; }
+
+/* Four columns: the q-th of those that a byte holds codes of. Without `vd_keep` the compiler adds in
+ * an order of its own, and spills what it holds back. */
+INLINE void quad(const int bits, const int q, const vb held[], const int8_t *x, size_t x_stride,
+                 const int first, const int R, vd part[]) {
+    vb codes_of[P];
+    UNROLL for (int p = 0; p < P; p++) codes_of[p] = vb_bits(held[p], q * bits, (1 << bits) - 1);
     UNROLL for (int r = 0; r < R; r++) {
-        vb four = vb_quad(x + (size_t)r * x_stride);
+        vb four = vb_quad(x + (size_t)r * x_stride + 4 * q);
         UNROLL for (int p = 0; p < P; p++) {
             vd *at = part + r * P + p;
-            *at = first ? vd_first(half[p], four) : vd_dot4(*at, half[p], four);
-            vd_keep(at);
-        }
-    }
-    UNROLL for (int p = 0; p < P; p++) half[p] = vb_high(both[p]);
-    UNROLL for (int r = 0; r < R; r++) {
-        vb four = vb_quad(x + (size_t)r * x_stride + 4);
-        UNROLL for (int p = 0; p < P; p++) {
-            vd *at = part + r * P + p;
-            *at = vd_dot4(*at, half[p], four);
+            *at = first ? vd_first(codes_of[p], four) : vd_dot4(*at, codes_of[p], four);
             vd_keep(at);
         }
     }
 }
 
-/* What a tile is compiled for: 8-bit codes, 4-bit ones in units of 32 columns, and in other units. */
-typedef enum layout { EIGHT, FOUR, FOUR_ODD } layout;
+/* The columns that 64 bytes of a panel hold. */
+INLINE void load(const int bits, const uint8_t *w, size_t apart, const int8_t *x, size_t x_stride,
+                 const int first, const int R, vd part[]) {
+    vb held[P];
+    UNROLL for (int p = 0; p < P; p++) held[p] = vb_load(w + (size_t)p * apart);
+    quad(bits, 0, held, x, x_stride, first, R, part);
+    quad(bits, 1, held, x, x_stride, 0, R, part);
+    if (bits < 4) quad(bits, 2, held, x, x_stride, 0, R, part);
+    if (bits < 4) quad(bits, 3, held, x, x_stride, 0, R, part);
+    if (bits < 2) quad(bits, 4, held, x, x_stride, 0, R, part);
+    if (bits < 2) quad(bits, 5, held, x, x_stride, 0, R, part);
+    if (bits < 2) quad(bits, 6, held, x, x_stride, 0, R, part);
+    if (bits < 2) quad(bits, 7, held, x, x_stride, 0, R, part);
+}
 
 /* Up to 32 columns, as many as a running dot product holds; the first of them clears it. */
 INLINE void strip(const layout kind, const uint8_t *w, size_t apart, const int8_t *x,
                   size_t x_stride, int32_t width, const int R, vd part[]) {
-    eight(w, apart, x, x_stride, 1, R, part);
+    const int bits = bits_of(kind);
+    load(bits, w, apart, x, x_stride, 1, R, part);
+    if (kind == TWO) load(bits, w + 64, apart, x + 16, x_stride, 0, R, part);
     if (kind == FOUR) {
-        eight(w + 64, apart, x + 8, x_stride, 0, R, part);
-        eight(w + 128, apart, x + 16, x_stride, 0, R, part);
-        eight(w + 192, apart, x + 24, x_stride, 0, R, part);
+        load(bits, w + 64, apart, x + 8, x_stride, 0, R, part);
+        load(bits, w + 128, apart, x + 16, x_stride, 0, R, part);
+        load(bits, w + 192, apart, x + 24, x_stride, 0, R, part);
     }
     for (int32_t k = 8; kind == FOUR_ODD && k < 32 && k < width; k += 8)
-        eight(w + (size_t)k * 8, apart, x + k, x_stride, 0, R, part);
+        load(bits, w + (size_t)k * 8, apart, x + k, x_stride, 0, R, part);
 }
 
 /* sum(code * x) of `width` columns, codes as they are stored. */
@@ -93,7 +110,7 @@ INLINE void sums_of(const layout kind, const uint8_t *w, size_t apart, const int
     strip(kind, w, apart, x, x_stride, width, R, part);
     UNROLL for (int i = 0; i < R * P; i++) sums[i] = vd_flush(vi_zero(), part[i]);
     for (int32_t k = 32; k < width; k += 32) {
-        strip(kind, w + (size_t)k * 8, apart, x + k, x_stride, width - k, R, part);
+        strip(kind, w + (size_t)k * 2 * (size_t)bits_of(kind), apart, x + k, x_stride, width - k, R, part);
         UNROLL for (int i = 0; i < R * P; i++) sums[i] = vd_flush(sums[i], part[i]);
     }
 }
@@ -102,7 +119,7 @@ INLINE void sums_of(const layout kind, const uint8_t *w, size_t apart, const int
 INLINE void product(const matrix *m, const layout kind, const nesting form, const int minimums,
                     int32_t panel, const codes *x, int32_t row, const int R, int first, float *y,
                     size_t y_stride, const float *bias) {
-    const size_t column = kind == EIGHT ? 16 : 8, scale_stride = x->scale_stride;
+    const size_t column = 2 * (size_t)bits_of(kind), scale_stride = x->scale_stride;
     const size_t apart = m->panel_bytes;
     const uint8_t *w = m->data + (size_t)panel * apart;
     const int8_t *code = x->codes + (size_t)row * x->code_stride;
@@ -113,7 +130,7 @@ INLINE void product(const matrix *m, const layout kind, const nesting form, cons
     vf total[MOST], part[MOST];
     UNROLL for (int i = 0; i < R * P; i++) total[i] = part[i] = vf_zero();
     int32_t g = 0, group_end = m->group, block_end = x->block;
-    lanes scale = small_lanes(m, m->scales, panel, 0), least = scale;
+    lanes scale = scale_lanes(m, kind == ONE, panel, 0), least = scale;
     if (minimums) least = small_lanes(m, m->minimums, panel, 0);
     for (int32_t from = 0; from < m->padded; from += unit, totals++) {
         const int32_t width = m->padded - from < unit ? m->padded - from : unit;
@@ -125,7 +142,7 @@ INLINE void product(const matrix *m, const layout kind, const nesting form, cons
                 }
             }
             g++, group_end += m->group;
-            scale = small_lanes(m, m->scales, panel, g);
+            scale = scale_lanes(m, kind == ONE, panel, g);
             if (minimums) least = small_lanes(m, m->minimums, panel, g);
         }
         if (from >= block_end) {
@@ -148,6 +165,7 @@ INLINE void product(const matrix *m, const layout kind, const nesting form, cons
         sums_of(kind, at, apart, code + from, x->code_stride, width, R, sums);
         UNROLL for (int i = 0; i < R * P; i++) {
             const vi sum_x = vi_set(totals[(size_t)(i / P) * x->sum_stride]);
+            if (kind == ONE) sums[i] = vi_add(sums[i], sums[i]);
             const vf sum = vf_from(vi_sub(sums[i], vi_mul(sum_x, zero)));
             const vf scale_x = vf_set(scales[(size_t)(i / P) * scale_stride]);
             const vf scale_w = scale.of[i % P], least_w = least.of[i % P];
@@ -186,41 +204,44 @@ typedef void (*tile)(const matrix *m, int32_t panel, const codes *x, int32_t row
         product(m, kind, form, minimums, panel, x, row, R, first, y, y_stride, bias);             \
     }
 #define NAME(name, kind, form, minimums, R) name##R,
-#define TILES(name, ...)                 \
-    EACH_ROWS(TILE, name, __VA_ARGS__)   \
-    static const tile name[] = {EACH_ROWS(NAME, name, __VA_ARGS__)};
-#define FORMS(name, kind)                                \
-    TILES(name##_alike, kind, ALIKE, 0)                  \
-    TILES(name##_blocks, kind, BLOCKS_OF_GROUPS, 0)      \
-    TILES(name##_groups, kind, GROUPS_OF_BLOCKS, 0)      \
-    TILES(name##_alike_min, kind, ALIKE, 1)              \
-    TILES(name##_blocks_min, kind, BLOCKS_OF_GROUPS, 1)  \
-    TILES(name##_groups_min, kind, GROUPS_OF_BLOCKS, 1)  \
-    static const tile *const name[2][3] = {              \
-        {name##_alike, name##_blocks, name##_groups},    \
-        {name##_alike_min, name##_blocks_min, name##_groups_min}};
+#define TILES(EACH, name, ...)    \
+    EACH(TILE, name, __VA_ARGS__) \
+    static const tile name[] = {EACH(NAME, name, __VA_ARGS__)};
+#define FORMS(EACH, name, kind, minimums)                        \
+    TILES(EACH, name##_alike, kind, ALIKE, minimums)             \
+    TILES(EACH, name##_blocks, kind, BLOCKS_OF_GROUPS, minimums) \
+    TILES(EACH, name##_groups, kind, GROUPS_OF_BLOCKS, minimums) \
+    static const tile *const name[] = {name##_alike, name##_blocks, name##_groups};
 
-#if CODE_ROWS == 6
-#define EACH_ROWS(X, ...)                                                   \
-    X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4) \
-    X(__VA_ARGS__, 5) X(__VA_ARGS__, 6)
-#else
-#define EACH_ROWS(X, ...) \
-    X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
-#endif
+#define UP_TO_1(X, ...) X(__VA_ARGS__, 1)
+#define UP_TO_4(X, ...) UP_TO_1(X, __VA_ARGS__) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4)
+#define UP_TO_6(X, ...) UP_TO_4(X, __VA_ARGS__) X(__VA_ARGS__, 5) X(__VA_ARGS__, 6)
+#define UP_TO_(rows) UP_TO_##rows
+#define UP_TO(rows) UP_TO_(rows)
 
-FORMS(eight_bits, EIGHT)
-FORMS(four_bits, FOUR)
-FORMS(four_bits_odd, FOUR_ODD)
+/* Where minimums are common, with and without them apart; elsewhere a tile looks. */
+#define LOOK (m->minimums != NULL)
+FORMS(UP_TO(CODE_ROWS), four_bits, FOUR, 0)
+FORMS(UP_TO(CODE_ROWS), four_bits_min, FOUR, 1)
+FORMS(UP_TO(CODE_ROWS), two_bits, TWO, LOOK)
+FORMS(UP_TO(CODE_ROWS), one_bit, ONE, LOOK)
+FORMS(UP_TO(WIDE_CODE_ROWS), eight_bits, EIGHT, LOOK)
+FORMS(UP_TO_1, four_bits_odd, FOUR_ODD, LOOK)
 
 void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes *x, int32_t row,
                      int32_t rows, float *y, size_t y_stride, const float *bias) {
-    const int wide = m->kind == M_CODES8, odd = x->unit % 32 || m->padded % 32;
+    const int odd = m->kind == M_CODES4 && (x->unit % 32 || m->padded % 32);
     const nesting form = x->block == m->group  ? ALIKE
                          : x->block > m->group ? BLOCKS_OF_GROUPS
                                                : GROUPS_OF_BLOCKS;
-    const tile *run = (wide ? eight_bits : odd ? four_bits_odd : four_bits)[m->minimums != NULL][form];
-    const int32_t most = wide ? WIDE_CODE_ROWS : CODE_ROWS, tiles = (rows + most - 1) / most;
+    const tile *run = m->kind == M_CODES8   ? eight_bits[form]
+                      : m->kind == M_CODES2 ? two_bits[form]
+                      : m->kind == M_CODES1 ? one_bit[form]
+                      : odd                 ? four_bits_odd[form]
+                      : m->minimums         ? four_bits_min[form]
+                                            : four_bits[form];
+    const int32_t most = odd ? 1 : m->kind == M_CODES8 ? WIDE_CODE_ROWS : CODE_ROWS;
+    const int32_t tiles = (rows + most - 1) / most;
     for (int32_t p = panel; p < panel + panels; p += P)
         for (int32_t t = 0, r = 0; t < tiles; t++) {
             const int32_t n = (rows - r) / (tiles - t); /* as even as can be */

@@ -48,24 +48,22 @@ INLINE vf small_lanes(const matrix *m, const void *small, int32_t panel, int32_t
     return m->wide ? vf_load((const float *)small + at) : vf_f16((const uint16_t *)small + at);
 }
 
-/* Codes of columns k.. as floats, the zero taken away. */
+/* Codes of columns k.., eight of them, as floats, the zero taken away. */
 INLINE void code_lanes(const matrix *m, int kind, const uint8_t *w, int32_t k, vf out[8]) {
-    vi zero = vi_set(m->zero);
-    if (kind == M_CODES8) {
-        UNROLL for (int q = 0; q < 2; q++) {
-            vb four = vb_load(w + (size_t)(k / 4 + q) * 64);
-            UNROLL for (int i = 0; i < 4; i++)
-                out[4 * q + i] = vf_from(vi_sub(vb_sbyte(four, i), zero));
+    const vi zero = vi_set(m->zero);
+    const int bits = kind == M_CODES8 ? 8 : kind == M_CODES2 ? 2 : kind == M_CODES1 ? 1 : 4;
+    const int32_t within = 8 / bits; /* quads of columns in the bytes of a lane */
+    const vf table = vf_load(m->table);
+    UNROLL for (int q = 0; q < 2; q++) {
+        const int32_t quad = k / 4 + q;
+        vb held = vb_load(w + (size_t)(quad / within) * 64);
+        if (bits < 8) held = vb_bits(held, quad % within * bits, (1 << bits) - 1);
+        UNROLL for (int i = 0; i < 4; i++) {
+            vi code = bits == 8 ? vb_sbyte(held, i) : vb_byte(held, i);
+            if (bits == 1) code = vi_add(code, code); /* the zero is in halves */
+            vf number = kind == M_TABLE4 ? vf_table(table, code) : vf_from(vi_sub(code, zero));
+            out[4 * q + i] = bits == 1 ? vf_mul(number, vf_set(0.5f)) : number;
         }
-        return;
-    }
-    vb both = vb_load(w + (size_t)(k / 8) * 64);
-    vb half[2] = {vb_low(both), vb_high(both)};
-    vf table = vf_load(m->table);
-    UNROLL for (int q = 0; q < 2; q++) UNROLL for (int i = 0; i < 4; i++) {
-        vi code = vb_byte(half[q], i);
-        out[4 * q + i] =
-            kind == M_TABLE4 ? vf_table(table, code) : vf_from(vi_sub(code, zero));
     }
 }
 
@@ -152,6 +150,8 @@ void T(linear_float)(const matrix *m, int32_t panel, int32_t panels, const float
         KIND(M_CODES8);
         KIND(M_CODES4);
         KIND(M_TABLE4);
+        KIND(M_CODES2);
+        KIND(M_CODES1);
     }
 #undef KIND
 }

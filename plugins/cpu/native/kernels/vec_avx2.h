@@ -81,12 +81,11 @@ INLINE vb vb_load(const void *p) {
     const uint8_t *q = p;
     return (vb){_mm256_loadu_si256((const __m256i *)q), _mm256_loadu_si256((const __m256i *)(q + 32))};
 }
-INLINE vb vb_low(vb a) {
-    __m256i m = _mm256_set1_epi8(15);
-    return (vb){_mm256_and_si256(a.lo, m), _mm256_and_si256(a.hi, m)};
-}
-INLINE vb vb_high(vb a) {
-    return vb_low((vb){_mm256_srli_epi16(a.lo, 4), _mm256_srli_epi16(a.hi, 4)});
+/* Bits of each byte from `shift` on. */
+INLINE vb vb_bits(vb a, const int shift, const int mask) {
+    __m256i m = _mm256_set1_epi8((char)mask);
+    return (vb){_mm256_and_si256(_mm256_srli_epi16(a.lo, shift), m),
+                _mm256_and_si256(_mm256_srli_epi16(a.hi, shift), m)};
 }
 INLINE vb vb_quad(const int8_t *p) {
     int32_t four;

@@ -48,8 +48,9 @@ INLINE void vf_store_s8(int8_t *p, vf v) {
 }
 
 INLINE vb vb_load(const void *p) { return _mm512_loadu_si512(p); }
-INLINE vb vb_low(vb a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
-INLINE vb vb_high(vb a) { return vb_low(_mm512_srli_epi16(a, 4)); }
+INLINE vb vb_bits(vb a, const int shift, const int mask) {
+    return _mm512_and_si512(_mm512_srli_epi16(a, (unsigned)shift), _mm512_set1_epi8((char)mask));
+}
 INLINE vb vb_quad(const int8_t *p) {
     int32_t four;
     memcpy(&four, p, 4);

@@ -75,8 +75,10 @@ INLINE void vf_store_s8(int8_t *p, vf v) {
 }
 
 INLINE vb vb_load(const void *p) { vb o; PART o.r[j] = vld1q_u8((const uint8_t *)p + 16 * j); return o; }
-INLINE vb vb_low(vb a) { PART a.r[j] = vandq_u8(a.r[j], vdupq_n_u8(15)); return a; }
-INLINE vb vb_high(vb a) { PART a.r[j] = vshrq_n_u8(a.r[j], 4); return a; }
+INLINE vb vb_bits(vb a, const int shift, const int mask) {
+    PART a.r[j] = vandq_u8(vshlq_u8(a.r[j], vdupq_n_s8((int8_t)-shift)), vdupq_n_u8((uint8_t)mask));
+    return a;
+}
 INLINE vb vb_quad(const int8_t *p) {
     vb o;
     int32_t four;

@@ -67,8 +67,9 @@ INLINE void vf_store_s8(int8_t *p, vf v) {
 }
 
 INLINE vb vb_load(const void *p) { vb r; memcpy(&r.at, p, 64); return r; }
-INLINE vb vb_low(vb a) { return (vb){a.at & 0x0f0f0f0fu}; }
-INLINE vb vb_high(vb a) { return (vb){a.at >> 4 & 0x0f0f0f0fu}; }
+INLINE vb vb_bits(vb a, const int shift, const int mask) {
+    return (vb){a.at >> shift & (uint32_t)mask * 0x01010101u};
+}
 INLINE vb vb_quad(const int8_t *p) {
     uint32_t four = (uint32_t)(uint8_t)p[0] | (uint32_t)(uint8_t)p[1] << 8 |
                     (uint32_t)(uint8_t)p[2] << 16 | (uint32_t)(uint8_t)p[3] << 24;
@@ -84,8 +85,8 @@ INLINE vf vf_table(vf table, vi at) {
 
 #define DOT_BIAS 0
 #define CODE_PANELS 1
-#define CODE_ROWS 4
-#define WIDE_CODE_ROWS 4
+#define CODE_ROWS 1 /* speed is for the other tiers */
+#define WIDE_CODE_ROWS 1
 /* Bytes of even and odd place as 16 bits. A product of two is at most 128 * 127, so two fit. */
 INLINE vh even_(vu a) { return (vh)((vuh)a << 8) >> 8; }
 INLINE vh odd_(vu a) { return (vh)a >> 8; }
