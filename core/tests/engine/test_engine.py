@@ -349,6 +349,8 @@ class Broken:
             return logits_NV
         if self.how == "raises":
             raise ZeroDivisionError("oh")
+        if self.how == "exits":
+            raise SystemExit(3)
         if self.how == "refuses":
             raise OptionsError("not like this")
         return {
@@ -359,7 +361,9 @@ class Broken:
         }[self.how]
 
 
-@pytest.mark.parametrize("how", ["raises", "refuses", "shape", "none", "nan", "forbids all"])
+@pytest.mark.parametrize(
+    "how", ["raises", "exits", "refuses", "shape", "none", "nan", "forbids all"]
+)
 def test_a_broken_transform_ends_its_own_request_only(how: str) -> None:
     engine = make()
     bad = Request("bad", (1, 2, 3), Params(max_tokens=8, transforms=(Broken(how),)))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llama_core.contracts.step import Batch
 from llama_core.engine.faces import ThreadedEngine
 from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
-from llama_core.engine.request import Request
+from llama_core.engine.request import Link, Params, Request
 
 from .toy import SAMPLED, Letters, Ready, Toy, ask, make, run
 
@@ -182,6 +185,74 @@ def test_errors_are_raised() -> None:
                 engine.generate(ask())
 
 
+def wrong(**fields: Any) -> Any:
+    return replace(ask("wrong"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ("hello", "a Request is wanted, not str"),
+        (wrong(id=3), "id must be a text, not 3"),
+        (wrong(id=["unhashable"]), "id must be a text"),
+        (wrong(tenant=None), "tenant must be a text, not None"),
+        (wrong(params=None), "params must be Params, not None"),
+        (wrong(params={"max_tokens": 3}), "params must be Params"),
+        (wrong(prompt=3), "prompt must be a tuple of token ids, not 3"),
+        (wrong(prompt=np.array([1, 2])), "prompt must be a tuple of token ids"),
+        (wrong(answer=None), "answer must be a tuple of token ids, not None"),
+        (wrong(priority=None), "priority must be a whole number, not None"),
+        (wrong(adapter="a"), "adapter must be a whole number, not 'a'"),
+        (wrong(pooling=np.array([1, 2])), "pooling must be 'last' or 'mean', not"),
+        (wrong(params=Params(n=None)), "n must be a whole number, not None"),
+        (wrong(params=Params(stop="abc")), "stop must be a tuple of texts, not 'abc'"),
+        (wrong(params=Params(stop=None)), "stop must be a tuple of texts, not None"),
+        (wrong(params=Params(stop_tokens=3)), "stop_tokens must be a frozenset of token ids"),
+        (wrong(params=Params(ignore_eos="no")), "ignore_eos must be True or False, not 'no'"),
+        (wrong(params=Params(transforms=3)), "transforms must be a tuple, not 3"),
+        (wrong(params=Params(transforms=("top-k",))), "must be named by a Link or be called"),
+        (wrong(params=Params(sampler=None)), "sampler must be named by a Link or be called"),
+        (wrong(params=Params(sampler=Link(3))), "sampler: the name must be a text, not 3"),
+        (wrong(params=Params(sampler=Link("greedy", 3))), "the options of greedy must be a map"),
+        (wrong(params=Params(postprocessors="x")), "postprocessors must be a tuple, not 'x'"),
+        (wrong(params=Params(postprocessors=("reasoning",))), "named by a Use or have feed and"),
+        (wrong(params=Params(postprocessors=(Link("reasoning"),))), "named by a Use or have"),
+        (
+            wrong(params=Params(postprocessors=(object(),))),
+            "named by a Use or have feed and finish",
+        ),
+    ],
+    ids=str,
+)
+def test_a_request_of_wrong_types_is_refused_and_harms_no_neighbour(
+    request_: Any, says: str
+) -> None:
+    with threaded(Slow(), tokenizer=Letters()) as engine:
+        neighbour = engine.stream(ask())
+        tokens = list(next(neighbour).tokens)
+        with pytest.raises(InvalidRequest, match=re.escape(says)):
+            engine.generate(request_)
+        first, second = engine.batch([request_, ask("after")])
+        assert says in str(first.choices[0].error)
+        assert second.choices[0].tokens == expected(ask("after"))
+        assert tokens + [t for update in neighbour for t in update.tokens] == expected(ask())
+
+
+def test_what_nobody_foresaw_in_a_request_ends_that_one_only(monkeypatch: Any) -> None:
+    with threaded() as engine:
+        taken = engine.engine.intake.check
+
+        def check(request: Request) -> None:
+            taken(request)
+            if request.id == "odd":
+                raise SystemExit("of all things")
+
+        monkeypatch.setattr(engine.engine.intake, "check", check)
+        with pytest.raises(InvalidRequest, match="could not be taken: SystemExit"):
+            engine.generate(ask("odd"))
+        assert engine.generate(ask()).choices[0].tokens == expected(ask())
+
+
 def test_closing_the_engine_ends_every_stream() -> None:
     toy = Slow(num_blocks=200)
     engine = threaded(toy, max_length=600)
@@ -195,14 +266,17 @@ def test_closing_the_engine_ends_every_stream() -> None:
     assert toy.closed
 
 
-def test_an_engine_that_breaks_down_leaves_nobody_waiting(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("how", [MemoryError, SystemExit])
+def test_an_engine_that_breaks_down_leaves_nobody_waiting(
+    monkeypatch: Any, how: type[BaseException]
+) -> None:
     engine = threaded()
 
     def broken(now: float) -> None:
-        raise MemoryError("no more")
+        raise how("no more")
 
     monkeypatch.setattr(engine.engine.scheduler, "schedule", broken)
-    with pytest.raises(EngineClosed, match="broke down: MemoryError"):
+    with pytest.raises(EngineClosed, match=f"broke down: {how.__name__}"):
         engine.generate(ask())
     with pytest.raises(EngineClosed, match="broke down"):
         engine.generate(ask())

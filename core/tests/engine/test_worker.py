@@ -107,7 +107,7 @@ def test_refusals_are_of_the_class_they_had(calm: WorkerEngine) -> None:
         calm.generate(ask(n=0))
     assert refused.value.param == "n"
     with pytest.raises(LlamaError, match="cannot travel"):
-        calm.generate(ask(transforms=(object(),)))
+        calm.generate(ask(transforms=(abs,)))
     with pytest.raises(LlamaError, match="cannot travel"):
         calm.generate(ask(transforms=(Link("top-k", {"k": {1}}),)))
     assert calm.generate(ask()).choices[0].finish == "length"

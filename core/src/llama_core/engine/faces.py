@@ -20,7 +20,7 @@ from typing import Any, Self
 from llama_core.contracts.postprocessor import Piece
 from llama_core.engine.engine import Engine
 from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
-from llama_core.engine.request import Finish, Logprob, Request, Update, Usage
+from llama_core.engine.request import Finish, Logprob, Request, Update, Usage, check_types
 from llama_core.errors import LlamaError
 
 
@@ -140,14 +140,14 @@ class Face(ABC):
 
     def generate(self, request: Request) -> Result:
         """The whole of a request; its error is raised."""
-        result = Result(request.id)
+        result = Result(_id_of(request))
         with closing(self.stream(request)) as updates:
             for update in updates:
                 result.add(update)
         return _checked(result)
 
     async def agenerate(self, request: Request) -> Result:
-        result = Result(request.id)
+        result = Result(_id_of(request))
         async with aclosing(self.astream(request)) as updates:
             async for update in updates:
                 result.add(update)
@@ -178,7 +178,7 @@ class Face(ABC):
                 if not pending:
                     return
                 request, box = pending[0]
-                result = Result(request.id)
+                result = Result(_id_of(request))
                 if isinstance(box, LlamaError):
                     result.choices.append(Choice(finish="error", error=box))
                 else:
@@ -211,6 +211,7 @@ class Face(ABC):
         """Tell the engine that nobody waits for this request any more."""
 
     def _open(self, request: Request, loop: asyncio.AbstractEventLoop | None) -> Mailbox:
+        check_types(request)
         with self._lock:
             if self.ended is not None:
                 raise self.ended
@@ -305,7 +306,7 @@ class ThreadedEngine(Face):
                 else:
                     self._wake.wait()
                     self._wake.clear()
-        except Exception as error:  # noqa: BLE001  no request may be left without an answer
+        except BaseException as error:  # noqa: BLE001  no request may be left without an answer
             reason = EngineClosed(f"the engine broke down: {error!r}")
             reason.__cause__ = error
         self._end_all(reason)
@@ -317,14 +318,31 @@ class ThreadedEngine(Face):
             if isinstance(mail, str):
                 self.engine.cancel(mail)
                 continue
-            try:
-                self.engine.add(mail)
-            except LlamaError as error:
+            error = admit(self.engine, mail)
+            if error is not None:
                 self._deliver([refused(mail.id, error)])
+
+
+def admit(engine: Engine, request: Request) -> LlamaError | None:
+    """Add a request to an engine; whatever is wrong with it is its own fault, and no other's."""
+    try:
+        engine.add(request)
+    except LlamaError as error:
+        return error
+    except (Exception, SystemExit) as error:  # noqa: BLE001  its neighbours shall not suffer
+        fault = InvalidRequest(f"the request could not be taken: {error!r}")
+        fault.__cause__ = error
+        return fault
+    return None
 
 
 def refused(request_id: str, error: LlamaError) -> Update:
     return Update(request_id, finish="error", error=error, last=True)
+
+
+def _id_of(request: object) -> str:
+    """Of what may be no request at all: that is said when it is opened."""
+    return str(getattr(request, "id", ""))
 
 
 def _hand_out(mail: list[tuple[Mailbox, Update]]) -> None:

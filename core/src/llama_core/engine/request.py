@@ -136,6 +136,7 @@ class Update:
 
 def check(request: Request, limits: Limits, vocab_size: int, adapter_slots: int) -> int:
     """Refuse what cannot be served; give the length that prompt and answer may reach."""
+    check_types(request)
     params = request.params
     _text("id", request.id, 1, 256)
     _text("tenant", request.tenant, 0, 256)
@@ -173,6 +174,36 @@ def check(request: Request, limits: Limits, vocab_size: int, adapter_slots: int)
     if request.pooling is not None:
         return _check_pooling(request, limits)
     return _check_length(request, limits)
+
+
+def check_types(request: object) -> None:
+    """Refuse what a type checker would have: all that is called, counted or iterated later on."""
+    if not isinstance(request, Request):
+        raise InvalidRequest(
+            f"a Request is wanted, not {type(request).__name__}",
+            remedy="Loaded.request makes one of a text",
+        )
+    params = request.params
+    _kind("id", request.id, (str,), "a text")
+    _kind("tenant", request.tenant, (str,), "a text")
+    _kind("params", params, (Params,), "Params")
+    _kind("n", params.n, (int,), "a whole number")
+    for name in ("ignore_eos", "include_stop", "processed_logprobs"):
+        _kind(name, getattr(params, name), (bool,), "True or False")
+    for name in ("priority", "adapter"):
+        _kind(name, getattr(request, name), (int,), "a whole number")
+    for name in ("prompt", "answer"):
+        _kind(name, getattr(request, name), (tuple, list), "a tuple of token ids")
+    _kind("pooling", request.pooling, (str, type(None)), "'last' or 'mean'")
+    _kind("stop", params.stop, (tuple, list), "a tuple of texts")
+    _kind("stop_tokens", params.stop_tokens, (frozenset, set), "a frozenset of token ids")
+    _kind("transforms", params.transforms, (tuple, list), "a tuple")
+    _kind("postprocessors", params.postprocessors, (tuple, list), "a tuple")
+    for each in params.transforms:
+        _part("transforms", each, Link, "__call__")
+    _part("sampler", params.sampler, Link, "__call__")
+    for one in params.postprocessors:
+        _part("postprocessors", one, Use, "feed", "finish")
 
 
 def _check_length(request: Request, limits: Limits) -> int:
@@ -232,3 +263,25 @@ def _text(name: str, value: str, shortest: int, longest: int) -> None:
         raise InvalidRequest(
             f"{name} must have from {shortest} to {longest} characters, not {shown}", param=name
         )
+
+
+def _kind(name: str, value: object, kinds: tuple[type, ...], wanted: str) -> None:
+    if not isinstance(value, kinds):
+        raise InvalidRequest(f"{name} must be {wanted}, not {value!r}", param=name)
+
+
+def _part(name: str, part: object, named: type[Link] | type[Use], *methods: str) -> None:
+    """What is named has a name and options; an object of one's own has what is called."""
+    if isinstance(part, named):
+        _kind(f"{name}: the name", part.name, (str,), "a text")
+        _kind(f"{name}: the options of {part.name}", part.options, (Mapping,), "a mapping")
+    elif not all(callable(getattr(part, method, None)) for method in methods):
+        able = "be called" if methods == ("__call__",) else f"have {' and '.join(methods)}"
+        raise InvalidRequest(
+            f"{name} must be named by a {named.__name__} or {able}, not {part!r}",
+            param=name,
+            remedy=f'For instance: {named.__name__}("{_INSTANCES[name]}")',
+        )
+
+
+_INSTANCES = {"transforms": "temperature", "sampler": "greedy", "postprocessors": "reasoning"}

@@ -76,7 +76,7 @@ class Chain:
             token = int(self.sampler(logits_NV, np.array([number]), self.context)[0])
         except LlamaError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._fault(at, explain(error), error) from error
         if not 0 <= token < len(logits_V):
             raise self._fault(at, f"it chose token {token} of {len(logits_V)}")
@@ -93,7 +93,7 @@ class Chain:
                 memory.accept(token)
             except LlamaError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._fault(
                     at, f"accepting token {token}, {explain(error)}", error
                 ) from error
@@ -114,12 +114,12 @@ class Chain:
                 mask.rollback(taken)
             except LlamaError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._fault(at, f"on the drafts {drafts}, {explain(error)}", error) from error
             count = taken
         return count
 
-    def _fault(self, at: int, why: str, cause: Exception | None = None) -> LlamaError:
+    def _fault(self, at: int, why: str, cause: BaseException | None = None) -> LlamaError:
         """What a link did wrong, laid at its plugin's door where it has one."""
         is_sampler = at == len(self.transforms)
         link = self.sampler if is_sampler else self.transforms[at]

@@ -18,7 +18,7 @@ from typing import Any
 
 from llama_core.engine import wire
 from llama_core.engine.engine import Engine
-from llama_core.engine.request import Update
+from llama_core.engine.faces import admit, refused
 from llama_core.errors import LlamaError
 
 BEAT_SECONDS = 0.2  # how often a working engine that has nothing to say says so
@@ -89,14 +89,19 @@ class Worker:
             elif kind == "cancel":
                 self.engine.cancel(str(message.get("id")))
             elif kind == "add":
-                try:
-                    self.engine.add(wire.to_request(message.get("request")))
-                except LlamaError as error:
-                    request_id = str(message.get("id"))
-                    refused = Update(request_id, finish="error", error=error, last=True)
-                    self._say({"type": "updates", "updates": [wire.from_update(refused)]})
+                error = self._add(message)
+                if error is not None:
+                    update = refused(str(message.get("id")), error)
+                    self._say({"type": "updates", "updates": [wire.from_update(update)]})
             else:
                 raise wire.WireError(f"the host sent a message of the type {kind!r}")
+
+    def _add(self, message: wire.Message) -> LlamaError | None:
+        try:
+            request = wire.to_request(message.get("request"))
+        except LlamaError as error:
+            return error
+        return admit(self.engine, request)
 
 
 def main() -> int:
