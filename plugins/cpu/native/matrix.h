@@ -6,7 +6,7 @@
 #include "llama_cpu.h"
 
 /* Raised with every change in how a matrix lies packed, since packed matrices are kept in files. */
-#define PACKING 1
+#define PACKING 2
 
 /* Pack; `why` says what is wrong with the source. The caller has entered the pool. */
 int32_t matrix_pack(llama_pool *pool, const llama_weight_source *source, matrix *out,
