@@ -302,7 +302,7 @@ def test_missing_tensors_are_not_made_up(tmp_path: Path) -> None:
     [
         ({"model_type": "lama", "architectures": ["X"]}, "'llama'"),
         ({}, "no model_type"),
-        ({"model_type": ["llama"]}, "no model_type"),
+        ({"model_type": ["llama"]}, "must be a text"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "encoder and a decoder"),
         ({"model_type": "llama", "architectures": ["LlamaForTokenClassification"]}, "neither"),
         ({"model_type": "vit", "architectures": None}, "no causal"),
