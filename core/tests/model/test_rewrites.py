@@ -178,9 +178,9 @@ def test_activations_fit_the_codes_of_their_weights() -> None:
         SetAct("auto"),
     ]
     new, _ = apply(coded, graph, weights)
-    acts = {name: new[f"layers.{name}"].attrs["act"] for name in (
-        "1.attn.q_proj", "1.mlp.up_proj", "0.mlp.up_proj", "1.attn.k_proj", "1.attn.v_proj")}  # fmt: skip
-    assert list(acts.values()) == ["q8:32", "q8:128", "q8:16", "none", "none"]
+    names = ("1.attn.q_proj", "1.mlp.up_proj", "0.mlp.up_proj", "1.attn.k_proj", "1.attn.v_proj")
+    acts = [new[f"layers.{name}"].attrs["act"] for name in names]
+    assert acts == ["q8:32", "q8:128", "q8:16", "none", "none"]
     assert new["lm_head"].attrs["act"] == "q8:128"
     assert activations(new).split()[0] == "none"
 
