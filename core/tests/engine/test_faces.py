@@ -222,7 +222,7 @@ def wrong(**fields: Any) -> Any:
             "named by a Use or have feed and finish",
         ),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else "wrong",
 )
 def test_a_request_of_wrong_types_is_refused_and_harms_no_neighbour(
     request_: Any, says: str
