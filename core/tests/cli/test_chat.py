@@ -134,7 +134,9 @@ def terminal(llama: Llama, model: Path) -> Iterator[Terminal]:
 def test_a_conversation_of_several_turns(terminal: Terminal) -> None:
     first = terminal.line("hi")
     assert "Hello there.\n" in first
-    assert re.search(r"\[4 tokens, [\d.]+ tokens/s, .*prompt \d+, 0 of it cached\]", first)
+    assert re.search(
+        r"\[4 tokens, [\d.]+ tokens/s with the prompt, .*prompt \d+, 0 of it cached\]", first
+    )
     assert "\x1b[2m[4 tokens" in terminal.raw, "what is beside the answer is dim"
     assert "We spoke before." in terminal.line("and now?"), "it knows of the first turn"
     assert "taken back" in terminal.line("/undo")
@@ -233,7 +235,11 @@ def test_settings(terminal: Terminal) -> None:
     assert "top-k" not in terminal.line("/set top_k")
     assert "temperature" in terminal.line("/set temperature 1000")
     assert "Did you mean 'temperature'" in terminal.line("/set temprature 1")
-    assert "takes a number" in terminal.line("/set seed x")
+    assert "seed: 'x' is not a valid integer" in terminal.line("/set seed x")
+    for wrong in ("0", "-4"):
+        assert f"max_tokens: {wrong} is not in the range" in terminal.line(
+            f"/set max_tokens {wrong}"
+        )
     terminal.line("/set temperature 0")
     terminal.line("/set max_tokens 2")
     assert "cut off" in terminal.line("hi")

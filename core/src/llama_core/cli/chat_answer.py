@@ -83,15 +83,14 @@ class Answered:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """After the first token; that one's time is the prompt's."""
-        busy = self.seconds - self.first_seconds
-        return (self.num_tokens - 1) / busy if self.num_tokens > 1 and busy > 0 else None
+        """From the question to the end: several tokens may arrive at once, the first ones too."""
+        return self.num_tokens / self.seconds if self.num_tokens and self.seconds > 0 else None
 
     def note(self) -> str:
         """In a line, for people."""
         said = [f"{self.num_tokens} tokens"]
         if self.tokens_per_second is not None:
-            said.append(f"{self.tokens_per_second:.1f} tokens/s")
+            said.append(f"{self.tokens_per_second:.1f} tokens/s with the prompt")
         said.append(f"first after {self.first_seconds:.2f} s")
         usage = self.choice.usage
         if usage is not None:

@@ -169,7 +169,7 @@ class Loop:
                 click.echo(f"{key}: {self.said[key]}")
 
     def _do_save(self, rest: str) -> None:
-        path = _path(rest)
+        path = _path(rest, "save")
         held = {"system": self.conversation.system, "messages": self.conversation.messages}
         try:
             path.write_text(json.dumps(held, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -178,7 +178,7 @@ class Loop:
         click.echo(f"{path} holds {_turns(self.conversation.num_turns)}")
 
     def _do_load(self, rest: str) -> None:
-        load_conversation(self.conversation, _path(rest))
+        load_conversation(self.conversation, _path(rest, "load"))
         click.echo(_turns(self.conversation.num_turns))
 
     def _do_stats(self, _: str) -> None:
@@ -254,14 +254,16 @@ def _setting(name: str, value: str) -> Any:
         hint = hint or f"there are {', '.join(sampling.NUMBERS)} and stop"
         raise LlamaError(sentence(f"there is nothing called {name!r} to set", hint))
     try:
-        return sampling.NUMBERS[name][0](value) if value else None
-    except ValueError:
-        raise LlamaError(f"{name} takes a number, not {value!r}") from None
+        return sampling.BOUNDS[name].convert(value, None, None) if value else None
+    except click.BadParameter as error:
+        raise LlamaError(f"{name}: {error.message}") from None
 
 
-def _path(text: str) -> Path:
+def _path(text: str, command: str) -> Path:
     try:
         (name,) = shlex.split(text)
     except ValueError:
-        raise LlamaError("one file is wanted", remedy="For instance: /save chat.json") from None
+        raise LlamaError(
+            "one file is wanted", remedy=f"For instance: /{command} chat.json"
+        ) from None
     return Path(name).expanduser()

@@ -130,7 +130,8 @@ class Conversation:
         """The request, without the oldest turns where they leave too little room for an answer."""
         starts = [n for n, message in enumerate(messages) if message["role"] == "user"]
         length = self.loaded.context_length
-        reserve = min(params.max_tokens or length, length // ANSWER_SHARE)
+        most = length if params.max_tokens is None else params.max_tokens
+        reserve = min(most, length // ANSWER_SHARE)
         num_left_out = -1
         for start in [0, *starts[1:]]:
             num_left_out += 1
@@ -142,16 +143,22 @@ class Conversation:
         if room < 1:
             raise ContextOverflow(
                 f"what was said last takes {len(tokens)} tokens, and the context holds {length}",
-                remedy="Say it in fewer words, or start with a larger --context",
+                remedy="Say it in fewer words"
+                + (", or start with a larger --context" if self._may_grow() else ""),
             )
         salt = uuid.uuid4().hex
         uses = self.dialect.postprocessors(prompt, tools=bool(self.tools), salt=salt)
         params = replace(
             params,
-            max_tokens=min(params.max_tokens or room, room),
+            max_tokens=min(most, room),
             postprocessors=(*params.postprocessors, *uses),
         )
         return Turn(Request(salt, tokens, params), num_left_out)
+
+    def _may_grow(self) -> bool:
+        """Whether the model was made for more than it was loaded with."""
+        graph = self.loaded.graph
+        return graph is None or graph.context_length > self.loaded.context_length
 
     def _prompt(self, messages: Sequence[Message]) -> str:
         options = {
