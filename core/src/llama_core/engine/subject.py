@@ -148,7 +148,7 @@ def _plan(graph: Graph, choice: Choice, wanted: Wanted) -> Plan:
         raise ConfigError(
             f"{wanted.tokens} tokens of prompt and answer are asked for, and the model was made "
             f"for {graph.context_length}",
-            remedy="Ask for fewer.",
+            remedy="Ask for fewer with --prompt-tokens and --max-tokens.",
         )
     limits = _limits(wanted)
     plan = Plan(
