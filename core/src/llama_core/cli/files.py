@@ -23,8 +23,15 @@ class NewFile(click.ParamType):
             self.fail(f"{path} is a folder", param, ctx)
         if not folder.is_dir():
             self.fail(f"there is no folder {folder}", param, ctx)
-        if not os.access(path if path.exists() else folder, os.W_OK):
-            self.fail(f"{path} cannot be written", param, ctx)
+        if path.exists():
+            if not os.access(path, os.W_OK):
+                self.fail(f"{path} cannot be written", param, ctx)
+            return path
+        try:  # some folders let nobody make a file, whatever their rights say
+            path.open("xb").close()
+            path.unlink()
+        except OSError as error:
+            self.fail(f"{path} cannot be written: {error.strerror}", param, ctx)
         return path
 
 

@@ -11,6 +11,7 @@ import click
 
 from llama_core.cli.files import NewFile
 from llama_core.cli.output import table
+from llama_core.errors import LlamaError
 
 if TYPE_CHECKING:
     from llama_core.engine.engine import Engine
@@ -38,7 +39,10 @@ def profiling(engine: Engine, path: Path | None) -> Iterator[None]:
 
     with traced(engine) as trace:
         yield
-    trace.write(path)
+    try:
+        trace.write(path)
+    except OSError as error:
+        raise LlamaError(f"cannot write {path}: {error.strerror}") from None
     click.echo("\n".join(lines(summarize(trace), path)), err=True)
 
 
