@@ -137,7 +137,7 @@ def test_thirty_gigabytes_are_shown_without_being_read(
     child.stdout.close()
     assert child.returncode == 0
     assert facts["encodings"]["bf16"]["bytes"] == 2 * facts["parameters"] > 30_000_000_000
-    assert usage.ru_maxrss < 400_000  # kB: the interpreter and its libraries
+    assert usage.ru_maxrss < 600_000  # kB: the interpreter, its libraries, and no 30 GB
 
 
 def test_numbers_that_are_none_are_found_when_asked_for(

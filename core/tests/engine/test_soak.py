@@ -107,19 +107,16 @@ def request(number: int, rng: random.Random) -> tuple[str, Request]:
 
 
 @lru_cache(maxsize=4096)
-def alone(prompt: tuple[int, ...], params: Any) -> tuple[tuple[int, ...], ...]:
-    answers = run(make(Toy(256), max_length=80), Request("r", prompt, params))
-    return tuple(tuple(answers["r", choice].tokens) for choice in range(params.n))
+def alone(prompt: tuple[int, ...], key: Key) -> tuple[tuple[int, ...], ...]:
+    answers = run(make(Toy(256), max_length=80), Request("r", prompt, key.params))
+    return tuple(tuple(answers["r", choice].tokens) for choice in range(key.params.n))
 
 
-class Params:
+class Key:
     """What the answers of a request depend on, as a key."""
 
     def __init__(self, params: Any) -> None:
         self.params = params
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.params, name)
 
     def __hash__(self) -> int:
         return hash(repr(self.params))
@@ -178,7 +175,7 @@ class Clients:
         allowed = ("left", "answered", "program_fault", FAULTS.get(kind))
         assert outcome in allowed, f"{kind} ended with {outcome}"
         if kind in ("plain", "sampled", "host", "several"):
-            due = alone(made.prompt, Params(made.params))
+            due = alone(made.prompt, Key(made.params))
             for choice, tokens in heard.items():
                 length = len(tokens) if outcome != "answered" else None
                 assert tuple(tokens) == due[choice][:length], f"{kind} choice {choice}"

@@ -108,19 +108,20 @@ def test_memory_is_grouped_by_what_it_holds() -> None:
     assert groups == [((0, 2, 4), 7), ((1, 3), None)]
 
 
-def test_an_op_of_a_plugin_runs_prints_and_is_checked() -> None:
+def test_an_op_of_a_plugin_runs_prints_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "test_reverse"
-    if name not in ops.OPS:
-        ops.register_op(
-            ops.Op(
-                name,
-                "columns in reverse",
-                ("x",),
-                lambda node, inputs, weights: inputs[0],
-                lambda call: call.inputs[0][:, ::-1] * call.attrs["by"],
-                attrs={"by": ops.Attr((float,), 1.0)},
-            )
+    monkeypatch.setitem(ops.OPS, name, ops.op("embed"))  # so that it is gone afterwards
+    del ops.OPS[name]
+    ops.register_op(
+        ops.Op(
+            name,
+            "columns in reverse",
+            ("x",),
+            lambda node, inputs, weights: inputs[0],
+            lambda call: call.inputs[0][:, ::-1] * call.attrs["by"],
+            attrs={"by": ops.Attr((float,), 1.0)},
         )
+    )
     with pytest.raises(LlamaError, match="defined already"):
         ops.register_op(ops.OPS[name])
     graph, weights = model("llama")

@@ -16,8 +16,8 @@ from llama_core.contracts.backend import Devices
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.program import SPEC as PROGRAM
 from llama_core.contracts.program import ProgramProvider
-from llama_core.errors import LlamaError, MissingCapability, sentence
-from llama_core.model.architectures import model_type
+from llama_core.errors import LlamaError, MissingCapability, did_you_mean, sentence
+from llama_core.model.architectures import ARCHITECTURES, model_type
 from llama_core.plugins import Plugins
 
 
@@ -58,7 +58,10 @@ def fallback_provider(
             continue
         plugins.announcements.fallback(
             f"{unknown.message}; program provider '{name}' runs it instead, without a graph",
-            remedy=f"Ask for it by name to say that this is meant: --program {name}",
+            remedy=sentence(
+                did_you_mean(kind, {*ARCHITECTURES, *plugins.names("architecture")}),
+                f"ask for it by name to say that this is meant: --program {name}",
+            ),
         )
         reason = f"no architecture '{kind}' is known, and this provider accepts the model"
         return provider, _choice(plugins, name, reason, rejected)
