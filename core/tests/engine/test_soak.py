@@ -218,7 +218,7 @@ def soak(count: int, in_flight: int) -> None:
         assert not engine._answers
         assert not engine.scheduler.running
     assert threading.active_count() == threads
-    assert descriptors() == files
+    assert descriptors() <= files  # another test's may have gone
     faults = ("sampling_fault", "processor_fault", "invalid_request", "program_fault")
     for outcome in ("left", "answered", *faults):
         assert clients.outcomes[outcome] > 0, f"nobody met {outcome}: {clients.outcomes}"
