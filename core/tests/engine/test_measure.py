@@ -266,6 +266,16 @@ def test_bench_in_json_with_a_profile(folder: Path, tmp_path: Path) -> None:
     assert {"step", "phase", "node"} <= kinds
 
 
+def test_a_prompt_leaves_room_for_the_answer(folder: Path) -> None:
+    """Where nobody said how long prompts are, they fit the model's context."""
+    longest = CONFIG["max_position_embeddings"]
+    assert longest <= 512
+    few = ("--max-tokens", "8", "--batch", "1", "--repeat", "1")
+    done = llama("bench", folder, *few)
+    assert (done.code, done.err) == (0, "")
+    assert f"{longest - 8} tokens of one sequence" in done.out
+
+
 def test_bench_of_a_shape_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     done = llama("bench", tmp_path, *SMALL, "--random", "--rewrite", "reencode:encoding=q8:row")

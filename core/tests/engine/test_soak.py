@@ -217,8 +217,9 @@ def soak(count: int, in_flight: int) -> None:
         assert engine.blocks.num_used() == engine.scheduler.num_slots == engine.num_open == 0
         assert not engine._answers
         assert not engine.scheduler.running
-    assert threading.active_count() == threads
-    assert descriptors() <= files  # another test's may have gone
+    # What another test left may have gone meanwhile.
+    assert threading.active_count() <= threads
+    assert descriptors() <= files
     faults = ("sampling_fault", "processor_fault", "invalid_request", "program_fault")
     for outcome in ("left", "answered", *faults):
         assert clients.outcomes[outcome] > 0, f"nobody met {outcome}: {clients.outcomes}"

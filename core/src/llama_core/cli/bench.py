@@ -43,11 +43,18 @@ class Sizes(click.ParamType):
         return tuple(dict.fromkeys(int(part) for part in parts))
 
 
+PROMPT_TOKENS = 512
+
+
 @click.command("bench", epilog="Example: llama bench ./model --against reference --batch 1,8")
 @click.argument("model", shell_complete=complete_model)
 @click.option("--backend", help="The backend to measure; the best that has a device by default.")
 @click.option("--against", help="Another backend, measured in turns with the first.")
-@click.option("--prompt-tokens", type=click.IntRange(1), default=512, show_default=True)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(1),
+    help=f"[default: {PROMPT_TOKENS}, or what the context leaves]",
+)
 @click.option("--max-tokens", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--batch", type=Sizes(), default="1,8", show_default=True, help="Sequences at once.")
 @click.option(
@@ -71,7 +78,7 @@ def command(
     model: str,
     backend: str | None,
     against: str | None,
-    prompt_tokens: int,
+    prompt_tokens: int | None,
     max_tokens: int,
     batch: tuple[int, ...],
     repeat: int,
@@ -88,8 +95,12 @@ def command(
     With --against both backends get the same tokens, one after the other in every round.
     """
     from llama_core.engine import measure as run
-    from llama_core.engine.subject import Wanted
+    from llama_core.engine.subject import Wanted, context_of
 
+    if prompt_tokens is None:
+        context = context_of(session.plugins, model, random=random)
+        left = PROMPT_TOKENS if context is None else context - max_tokens
+        prompt_tokens = max(1, min(PROMPT_TOKENS, left))
     work = run.Work(prompt_tokens, max_tokens, batch, repeat)
     wanted = Wanted(
         model,

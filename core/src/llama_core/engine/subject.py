@@ -19,7 +19,12 @@ from llama_core.contracts.program import Program
 from llama_core.contracts.step import Plan
 from llama_core.engine.compiling import Asked, choose_device, compile_graph
 from llama_core.engine.engine import Engine
-from llama_core.engine.finding import build_model, find_model, has_architecture
+from llama_core.engine.finding import (
+    build_model,
+    declared_context,
+    find_model,
+    has_architecture,
+)
 from llama_core.engine.load import load
 from llama_core.engine.memory import kv_bytes_for
 from llama_core.engine.request import Limits
@@ -55,6 +60,13 @@ class Subject:
     engine: Engine  # for one caller; a thread that would drive it has nothing to do
     load_seconds: float
     close: Callable[[], None]
+
+
+def context_of(plugins: Plugins, reference: str, *, random: bool) -> int | None:
+    """How many tokens a model was made for, as far as its config says."""
+    if random:
+        return declared_context(_config(Path(reference).expanduser())[0])
+    return declared_context(find_model(plugins, reference).config)
 
 
 def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
