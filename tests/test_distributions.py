@@ -81,6 +81,7 @@ def test_it_installs_alone_and_passes_its_own_tests(
     if folder.name != "core":
         extra = "[testing]" if "testing" in settings(folder)["project"].get(EXTRAS, {}) else ""
         wanted.add(f"{name}{extra} @ {wheel.as_uri()}")
+    wanted.add("pytest-xdist")
     run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *wanted, cwd=tmp_path)
     run(python, "-m", "pip", "check", cwd=tmp_path)
 
@@ -89,6 +90,8 @@ def test_it_installs_alone_and_passes_its_own_tests(
     (unpacked,) = (tmp_path / "sdist").iterdir()
     assert (unpacked / "tests").is_dir()
     command = ["-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
+    # These files are few and come last: what they start has every core to itself.
+    command += ["--numprocesses", "auto", "--maxprocesses", "8", "--dist", "loadfile"]
     # The tests see the installed package alone: the sources lie elsewhere in the sdist.
     out = run(python, *command, "-m", "not slow", "tests", cwd=unpacked)
     assert " passed" in out

@@ -12,9 +12,8 @@ import random
 import threading
 import tracemalloc
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,8 +181,13 @@ class Clients:
         self.outcomes[outcome] += 1
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir())) if os.path.isdir("/proc/self/fd") else 0
+def descriptors() -> set[tuple[str, str]]:
+    """What this process has open, each as its number and what it leads to."""
+    opened = set()
+    for entry in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with suppress(FileNotFoundError):  # the listing's own
+            opened.add((entry, os.readlink(f"/proc/self/fd/{entry}")))
+    return opened
 
 
 def held() -> int:
@@ -194,7 +198,8 @@ def held() -> int:
 
 
 def soak(count: int, in_flight: int) -> None:
-    threads, files = threading.active_count(), descriptors()
+    gc.collect()
+    threads, files = set(threading.enumerate()), descriptors()
     engine = make(
         Shaky(),
         create=shaky_create,
@@ -217,8 +222,8 @@ def soak(count: int, in_flight: int) -> None:
         assert engine.blocks.num_used() == engine.scheduler.num_slots == engine.num_open == 0
         assert not engine._answers
         assert not engine.scheduler.running
-    # What another test left may have gone meanwhile.
-    assert threading.active_count() <= threads
+    # Sets, since what another test left may go meanwhile: nothing of this one's may stay.
+    assert set(threading.enumerate()) <= threads
     assert descriptors() <= files
     faults = ("sampling_fault", "processor_fault", "invalid_request", "program_fault")
     for outcome in ("left", "answered", *faults):

@@ -6,11 +6,11 @@ It knows requests and the program; threads, sockets and HTTP are for others. One
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from llama_core.contracts.drafter import Drafter
@@ -39,6 +39,7 @@ from llama_core.engine.verify import not_finite, pool, score_prompt, take, verif
 from llama_core.errors import ConfigError, LlamaError
 from llama_core.plugins import Plugins
 
+log = logging.getLogger("llama_core")
 MOST_IN_FLIGHT = 2  # a token is needed by the step after its own, so a third has nothing to do
 
 
@@ -162,8 +163,10 @@ class Engine:
             for request_id in list(self._open):
                 self._end(request_id, "error", EngineClosed("the engine was closed"))
             while self._flying:
-                with suppress(Exception):  # nobody is left to be told
+                try:
                     self._flying.popleft().pending.result()
+                except Exception as error:  # noqa: BLE001  a program is a plugin's
+                    log.warning("a step that was under way as the engine closed: %s", error)
             self.program.close()
 
     # ---------------------------------------------------------------------- step
