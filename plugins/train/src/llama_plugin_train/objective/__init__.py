@@ -1,0 +1,1 @@
+"""What is made small: losses over hidden states, which never hold the logits of a whole batch."""
