@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from llama_core.testing import (
     ArchitectureContract,
@@ -14,6 +14,7 @@ from llama_core.testing import (
     PreprocessorContract,
     RewriteContract,
     SamplerContract,
+    StorageContract,
     TransformContract,
 )
 
@@ -173,3 +174,13 @@ class TestTensor(RewriteContract):
 
 class TestLlama(ArchitectureContract):
     provides = "llama"
+
+
+class TestFolder(StorageContract):
+    provides = "folder"
+    options: ClassVar = [{"root": "{folder}"}]
+
+    def damage(self, storage: Any, given: Mapping[str, Any], name: str) -> bool:
+        file = storage.root / name
+        file.write_bytes(b"~" + file.read_bytes()[1:])
+        return True

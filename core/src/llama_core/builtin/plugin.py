@@ -50,6 +50,7 @@ CLASSES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "safetensors": ("safetensors_format", "SafetensorsFormat"),
         "gguf": ("gguf_format", "GgufFormat"),
     },
+    "storage": {"folder": ("folder_storage", "FolderStorage")},
 }
 
 
@@ -82,6 +83,11 @@ def llama_create_rewrite(name: str, options: Options) -> Any:
 @hookimpl
 def llama_create_format(name: str, options: Options, plugins: Plugins) -> Any:
     return _make("format", name, {**options, "announcements": plugins.announcements})
+
+
+@hookimpl
+def llama_create_storage(name: str, options: Options) -> Any:
+    return _make("storage", name, options)
 
 
 @hookimpl
