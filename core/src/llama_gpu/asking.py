@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_core.engine.chains import standard
 from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import Loaded
 from llama_core.engine.request import Params, Request
+from llama_core.errors import LlamaError
 
 DEFAULT_TOKENS = 256
 
@@ -24,9 +25,13 @@ class Asking:
     min_p: float | None
     repetition_penalty: float
     seed: int | None
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
 
     def __post_init__(self) -> None:
+        if self.stop is not None and not isinstance(self.stop, str | list | tuple):
+            raise InvalidRequest(
+                f"stop must be a text or a list of texts, not {self.stop!r}", param="stop"
+            )
         if self.temperature == 0:
             for name in ("top_k", "top_p", "min_p"):
                 if getattr(self, name) is not None:
@@ -52,6 +57,16 @@ class Asking:
             transforms=transforms,
             sampler=sampler,
             seed=self.seed,
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
         )
-        return Request(request.id, request.prompt, params)
+        return replace(request, params=params)
+
+
+def of_prompt(number: int, error: LlamaError) -> LlamaError:
+    """The error with the number of its prompt; a new one, since several prompts may share it."""
+    found = type(error).__new__(type(error))
+    found.__dict__.update(error.__dict__)
+    found.message = f"prompts[{number}]: {error.message}"
+    found.args = (found.message,)
+    found.__cause__ = error
+    return found

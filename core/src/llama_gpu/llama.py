@@ -6,7 +6,7 @@ calls of all threads in one batch. For asyncio use `llama_core.engine.load` itse
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +17,10 @@ from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits
+from llama_core.errors import LlamaError
 from llama_core.model.architectures import model_type
 from llama_core.plugins import Plugins
-from llama_gpu.asking import Asking
+from llama_gpu.asking import Asking, of_prompt
 from llama_gpu.machine import detect
 from llama_gpu.memory import memory_usage
 
@@ -73,7 +74,7 @@ class LlamaGPU:
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
     ) -> str:
         """The model's continuation of a text: up to 256 tokens, unless `max_tokens` is given."""
         asking = Asking(
@@ -84,7 +85,7 @@ class LlamaGPU:
 
     def batch_infer(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         batch_size: int = 256,
         *,
         max_tokens: int | None = None,
@@ -94,15 +95,16 @@ class LlamaGPU:
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
     ) -> list[str]:
         """The continuations of many texts, in their order; `batch_size` are under way at a time.
 
         Each is what `infer` would give. The first error is raised, and says which text it is of.
         """
-        if isinstance(prompts, str):
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            given = "one text" if isinstance(prompts, str) else repr(prompts)
             raise InvalidRequest(
-                "batch_infer takes a list of prompts, not one text",
+                f"batch_infer takes a list of prompts, not {given}",
                 param="prompts",
                 remedy="Call infer(), or give a list.",
             )
@@ -113,14 +115,18 @@ class LlamaGPU:
         asking = Asking(
             max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
         )
-        requests = [asking.request(self._loaded, prompt) for prompt in prompts]
+        requests = []
+        for number, prompt in enumerate(prompts):
+            try:
+                requests.append(asking.request(self._loaded, prompt))
+            except LlamaError as error:
+                raise of_prompt(number, error) from error
         texts = []
         with closing(self._loaded.engine.batch(requests, ahead=batch_size)) as results:
             for number, result in enumerate(results):
                 choice = result.choices[0]
                 if choice.error is not None:
-                    choice.error.add_note(f"in prompt {number} of {len(requests)}")
-                    raise choice.error
+                    raise of_prompt(number, choice.error)
                 texts.append(choice.text)
         return texts
 
@@ -135,7 +141,7 @@ class LlamaGPU:
         min_p: float | None = None,
         repetition_penalty: float = 1.0,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
     ) -> Generator[str]:
         """The same text as `infer`, in pieces as they come. Closing the generator cancels it."""
         asking = Asking(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from llama_core import Plugins, hookimpl
@@ -18,7 +20,7 @@ from llama_core.contracts.step import Plan
 from llama_core.discovery import discover
 from llama_core.engine.finding import model_name
 from llama_core.engine.load import Loaded, load
-from llama_core.engine.request import Limits, Link, Params, Request
+from llama_core.engine.request import Limits, Link, Params, Request, Update
 from llama_core.errors import ConfigError, LlamaError, PluginFault
 from llama_core.events import ModelLoaded, ModelUnloaded
 from llama_core.model.op_backend import OpProgram
@@ -49,6 +51,34 @@ def test_a_folder_answers_on_the_reference(folder: Path, plugins: Plugins) -> No
         tokens = ask(loaded, "Once upon a time")
         assert len(tokens) == 12
         assert ask(loaded, "Once upon a time") == tokens
+
+
+def test_a_text_becomes_a_request_with_all_that_one_has(folder: Path, plugins: Plugins) -> None:
+    with load(folder, plugins=plugins) as loaded:
+        given = {"tenant": "t", "priority": -1, "deadline_seconds": 9.0, "adapter": 0}
+        request = loaded.request("Hello", pooling="last", **given)
+        assert {name: getattr(request, name) for name in given} == given
+        assert set(given) | {"id", "prompt", "params", "answer", "pooling"} == set(
+            Request.__slots__
+        )
+        states = {}
+        for pooling in ("last", "mean"):
+            asked = loaded.request("Hello", pooling=pooling)
+            [choice] = loaded.engine.generate(asked).choices
+            assert choice.text == ""
+            assert choice.hidden.shape == (loaded.files.config["hidden_size"],)
+            states[pooling] = choice.hidden
+        assert not np.array_equal(states["last"], states["mean"])
+        with pytest.raises(LlamaError, match="pooling must be 'last' or 'mean', not 'max'"):
+            loaded.engine.generate(loaded.request("Hello", pooling="max"))  # type: ignore[arg-type]
+
+
+def test_every_field_of_a_request_is_documented() -> None:
+    for kind in (Params, Request, Limits, Update):
+        lines = [line.strip() for line in inspect.getsource(kind).splitlines()]
+        for name in kind.__slots__:
+            [at] = [n for n, line in enumerate(lines) if line.startswith(f"{name}: ")]
+            assert "#: " in lines[at] or lines[at - 1].startswith("#: "), f"{kind.__name__}.{name}"
 
 
 def test_what_shares_the_batch_changes_nothing(folder: Path, plugins: Plugins) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import load
 from llama_core.engine.request import Limits, Params
 from llama_core.errors import LlamaError
@@ -131,22 +132,26 @@ def test_what_is_not_said_fits_the_context(folder: Path, plugins: Plugins) -> No
         ({"top_k": 3}, "top_k does nothing at temperature 0"),
         ({"seed": -1}, "seed must be from 0"),
         ({"stop": ""}, "stop must have from 1 to 256 characters"),
+        ({"stop": 3}, "stop must be a text or a list of texts, not 3"),
+        ({"stop": {"a"}}, "stop must be a text or a list of texts, not {'a'}"),
+        ({"stop": ["a", None]}, "stop must have from 1 to 256 characters, not None"),
         ({"repetition_penalty": 0}, "penalty"),
     ],
 )
 def test_mistakes_are_named(llama: LlamaGPU, arguments: dict, words: str) -> None:
     with pytest.raises(LlamaError, match=words):
         llama.infer("Once", **arguments)
-    with pytest.raises(LlamaError, match=words) as caught:
+    with pytest.raises(LlamaError, match=words):
         llama.batch_infer(["Once", "Twice"], **arguments)
     with pytest.raises(LlamaError, match=words):
         list(llama.stream_infer("Once", **arguments))
-    assert getattr(caught.value, "__notes__", ["in prompt 0 of 2"]) == ["in prompt 0 of 2"]
 
 
 def test_prompts_must_be_texts(llama: LlamaGPU) -> None:
     with pytest.raises(LlamaError, match="a list of prompts, not one text"):
         llama.batch_infer("Once")
+    with pytest.raises(LlamaError, match="a list of prompts, not 7"):
+        llama.batch_infer(7)  # type: ignore[arg-type]
     with pytest.raises(LlamaError, match="must be a text, not 7"):
         llama.infer(7)  # type: ignore[arg-type]
     with pytest.raises(LlamaError, match="must be a text, not None"):
@@ -157,10 +162,60 @@ def test_prompts_must_be_texts(llama: LlamaGPU) -> None:
         llama.infer("")
 
 
-def test_a_bad_prompt_in_a_batch_is_counted(llama: LlamaGPU) -> None:
-    with pytest.raises(LlamaError) as caught:
-        llama.batch_infer(["Once", "", "Twice"], max_tokens=2)
-    assert caught.value.__notes__ == ["in prompt 1 of 3"]
+@pytest.mark.parametrize(
+    ("bad", "words"), [("", "the prompt has no tokens"), (7, "a prompt must be a text, not 7")]
+)
+def test_a_bad_prompt_in_a_batch_is_named_in_the_message(
+    llama: LlamaGPU, bad: Any, words: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        llama.batch_infer(["Once", "Twice", bad], max_tokens=2)
+    assert str(caught.value).startswith(f"prompts[2]: {words}")
+    assert caught.value.to_dict()["message"] == caught.value.message
+    assert caught.value.param == "prompt"
+
+
+def test_an_error_that_prompts_share_is_named_of_each(folder: Path, plugins: Plugins) -> None:
+    llama = LlamaGPU(folder, plugins=plugins)
+    llama.close()
+    for _ in range(2):
+        with pytest.raises(LlamaError, match=r"^prompts\[0\]: the engine was closed"):
+            llama.batch_infer(["Once"])
+
+
+def test_a_batch_may_come_from_a_generator(llama: LlamaGPU) -> None:
+    texts = (text for text in ("Once", "Twice"))
+    assert len(llama.batch_infer(texts, max_tokens=2)) == 2
+
+
+def test_no_stop_is_none(llama: LlamaGPU) -> None:
+    assert llama.infer("Once", max_tokens=4, stop=None) == llama.infer("Once", max_tokens=4)
+    assert llama.batch_infer(["Once"], max_tokens=4, stop=None) == [
+        llama.infer("Once", max_tokens=4)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rewrite": "act"}, "rewrite must be a list of rewrites.*\"act\".*, not 'act'"),
+        ({"rewrite": ["act"]}, "rewrite must be .*, and has 'act'"),
+        ({"rewrite": None}, "rewrite must be .*, not None"),
+        ({"limits": 3}, "limits must be Limits, not 3"),
+        ({"plan": {}}, "plan must be a Plan, not {}"),
+    ],
+)
+def test_what_it_is_made_with_is_checked(
+    folder: Path, plugins: Plugins, arguments: dict, words: str
+) -> None:
+    with pytest.raises(LlamaError, match=words):
+        LlamaGPU(folder, plugins=plugins, **arguments)
+
+
+def test_a_rewrite_is_named_with_its_options(folder: Path, plugins: Plugins) -> None:
+    named = [("act", {"act": "q8:32"})]
+    with LlamaGPU(folder, plugins=plugins, rewrite=named, act="none") as llama:
+        assert any("act" in one for one in llama.get_backend_info()["rewrites"])
 
 
 def test_what_is_unknown_is_named(folder: Path, plugins: Plugins) -> None:

@@ -59,6 +59,16 @@ class Asked:
     context: int | None = None
     act: str = "auto"
 
+    def __post_init__(self) -> None:
+        _kind("plan", self.plan, (Plan, type(None)), "a Plan")
+        _kind("limits", self.limits, (Limits, type(None)), "Limits")
+        _kind("parallel", self.parallel, (Parallel, type(None)), "a Parallel")
+        _kind("rewrite", self.rewrite, (list, tuple), _REWRITES)
+        for one in self.rewrite:
+            named = isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str)
+            if not named and not (callable(one) and hasattr(one, "phase")):
+                raise ConfigError(f"rewrite must be {_REWRITES}, and has {one!r}")
+
     def needs_graph(self) -> str | None:
         """What was asked for that only a backend gives, or None."""
         if self.backend is not None:
@@ -68,6 +78,14 @@ class Asked:
         if self.parallel is not None:
             return "only a graph can be split over devices"
         return None
+
+
+_REWRITES = 'a list of rewrites, or of names with options such as ("act", {"act": "q8:32"})'
+
+
+def _kind(name: str, value: object, kinds: tuple[type, ...], wanted: str) -> None:
+    if not isinstance(value, kinds):
+        raise ConfigError(f"{name} must be {wanted}, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

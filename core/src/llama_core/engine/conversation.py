@@ -73,7 +73,7 @@ class Conversation:
         """The calls of tools whose results the model waits for."""
         for num_results, message in enumerate(reversed(self.messages)):
             if message["role"] != "tool":
-                return list(message.get("tool_calls", ()))[num_results:]
+                return list(message.get("tool_calls") or ())[num_results:]
         return []
 
     def ask(self, text: str, params: Params) -> Turn:

@@ -31,7 +31,7 @@ class Choice:
     tokens: list[int] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
-    hidden: Any = None
+    hidden: Any = None  #: the state that `pooling` asked for, an array of floats
     finish: Finish | None = None
     stopped_by: int | str | None = None
     error: LlamaError | None = None

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from llama_core.choice import Choice
 from llama_core.contracts.format import ModelFiles
@@ -56,16 +56,36 @@ class Loaded:
         return self.engine.engine.limits.max_length
 
     def request(
-        self, text: str, params: Params | None = None, *, add_special: bool = True
+        self,
+        text: str,
+        params: Params | None = None,
+        *,
+        add_special: bool = True,
+        pooling: Literal["last", "mean"] | None = None,
+        tenant: str = "",
+        priority: int = 0,
+        deadline_seconds: float | None = None,
+        adapter: int = -1,
     ) -> Request:
         """A text as a request of its own, for any face of the engine.
 
         A text that has its special tokens already, from a chat template say, needs none added.
+        What follows is as in `Request`; with `pooling` the choice of the result has a hidden state
+        instead of an answer.
         """
         if not isinstance(text, str):
             raise InvalidRequest(f"a prompt must be a text, not {text!r}", param="prompt")
         prompt = tuple(self.tokenizer.encode(text, add_special=add_special))
-        return Request(uuid.uuid4().hex, prompt, params or Params())
+        return Request(
+            uuid.uuid4().hex,
+            prompt,
+            Params() if params is None else params,
+            tenant=tenant,
+            priority=priority,
+            deadline_seconds=deadline_seconds,
+            adapter=adapter,
+            pooling=pooling,
+        )
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed."""

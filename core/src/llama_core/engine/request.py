@@ -46,49 +46,50 @@ class Use:
 class Params:
     """How an answer is to be chosen, and when it ends."""
 
-    max_tokens: int | None = None  # None: as long as the context allows
-    n: int = 1
-    transforms: tuple[Link | Transform, ...] = ()
-    sampler: Link | Sampler = Link("greedy")
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    stop_tokens: frozenset[int] = frozenset()
-    ignore_eos: bool = False
-    include_stop: bool = False  # whether the stop string itself is part of the text
-    logprobs: int | None = None  # how many alternatives beside the chosen token
-    prompt_logprobs: int | None = None
-    processed_logprobs: bool = False  # of what the transforms left, not of the model's own logits
-    postprocessors: tuple[Use | Postprocessor, ...] = ()
+    max_tokens: int | None = None  #: None: as long as the context allows
+    n: int = 1  #: how many answers; the prompt is computed once
+    transforms: tuple[Link | Transform, ...] = ()  #: what changes the logits, in this order
+    sampler: Link | Sampler = Link("greedy")  #: what chooses a token of the logits
+    seed: int | None = None  #: the same seed gives the same answer; None: another each time
+    stop: tuple[str, ...] = ()  #: texts that end the answer
+    stop_tokens: frozenset[int] = frozenset()  #: tokens that end it, beside the model's own
+    ignore_eos: bool = False  #: the model's own end of an answer does not end it
+    include_stop: bool = False  #: whether the stop string itself is part of the text
+    logprobs: int | None = None  #: how many alternatives beside the chosen token; None: no logprobs
+    prompt_logprobs: int | None = None  #: the same of the prompt's tokens, from the second on
+    processed_logprobs: bool = False  #: of what the transforms left, not of the model's own logits
+    postprocessors: tuple[Use | Postprocessor, ...] = ()  #: what the text passes through, in order
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question to the model, in tokens."""
 
-    id: str
-    prompt: tuple[int, ...]
-    params: Params = Params()
-    answer: tuple[int, ...] = ()  # the beginning of an answer that is to be continued
-    tenant: str = ""
-    priority: int = 0  # smaller is sooner
-    deadline_seconds: float | None = None
-    adapter: int = -1  # slot of a compiled program; -1 for none
-    pooling: Literal["last", "mean"] | None = None  # give a hidden state instead of an answer
+    id: str  #: of the caller's choice; no two open requests share one
+    prompt: tuple[int, ...]  #: at least one token
+    params: Params = Params()  #: greedy, as long as the context allows
+    answer: tuple[int, ...] = ()  #: the beginning of an answer that is to be continued
+    tenant: str = ""  #: shares turns fairly with others, and no cached prompt
+    priority: int = 0  #: smaller is sooner
+    deadline_seconds: float | None = None  #: from its arrival on; what is not done by then ends
+    adapter: int = -1  #: slot of a compiled program; -1 for none
+    #: give a hidden state instead of an answer: the last token's, or the mean of all
+    pooling: Literal["last", "mean"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one engine serves at most. Whoever starts an engine decides these once."""
 
-    max_rows: int = 512  # tokens a step
-    max_sequences: int = 64  # sequences a step; n counts n
-    max_length: int = 4096  # tokens of prompt and answer
-    max_queued: int = 100_000  # requests not yet started
-    max_logprobs: int = 20
-    max_stops: int = 16
-    max_stop_characters: int = 256
-    max_links: int = 32  # transforms, and postprocessors
-    patience: int = 1000  # later arrivals that one level of priority is worth
+    max_rows: int = 512  #: tokens a step
+    max_sequences: int = 64  #: sequences a step; n counts n
+    max_length: int = 4096  #: tokens of prompt and answer
+    max_queued: int = 100_000  #: requests not yet started
+    max_logprobs: int = 20  #: alternatives beside a token
+    max_stops: int = 16  #: stop strings of a request
+    max_stop_characters: int = 256  #: of one of them
+    max_links: int = 32  #: transforms, and postprocessors
+    patience: int = 1000  #: later arrivals that one level of priority is worth
 
 
 @dataclass(slots=True)
@@ -98,14 +99,16 @@ class Logprob:
     token: int
     logprob: float
     rank: int
-    top: list[tuple[int, float]] = field(default_factory=list)
+    top: list[tuple[int, float]] = field(default_factory=list)  #: pairs of token and logprob
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """What a choice took, in tokens."""
+
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int = 0  #: of the prompt, that were not computed anew
 
 
 @dataclass(slots=True)
@@ -115,18 +118,18 @@ class Update:
     Not frozen: a few hundred are made in each step, and a frozen one costs three times as much.
     """
 
-    request_id: str
-    choice: int = 0
-    tokens: Sequence[int] = ()
-    pieces: Sequence[Piece] = ()
-    logprobs: Sequence[Logprob] = ()
-    prompt_logprobs: Sequence[Logprob | None] | None = None  # once, with the first token
-    hidden: NDArray[np.float32] | None = None
-    finish: Finish | None = None
-    stopped_by: int | str | None = None
-    error: LlamaError | None = None
-    usage: Usage | None = None  # with `finish`
-    last: bool = False  # no choice of the request is open any more
+    request_id: str  #: whose it is
+    choice: int = 0  #: from 0 to n - 1
+    tokens: Sequence[int] = ()  #: chosen since the update before
+    pieces: Sequence[Piece] = ()  #: what may be shown since then, by channel
+    logprobs: Sequence[Logprob] = ()  #: of `tokens`, where they were asked for
+    prompt_logprobs: Sequence[Logprob | None] | None = None  #: once, with the first token
+    hidden: NDArray[np.float32] | None = None  #: what `pooling` asked for
+    finish: Finish | None = None  #: why the choice has ended; None while it goes on
+    stopped_by: int | str | None = None  #: the token or text that ended it
+    error: LlamaError | None = None  #: with the finish "error" and "deadline"
+    usage: Usage | None = None  #: with `finish`
+    last: bool = False  #: no choice of the request is open any more
 
     @property
     def text(self) -> str:
