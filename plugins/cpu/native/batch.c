@@ -54,7 +54,7 @@ static int32_t check_sequences(llama_program *p, const llama_batch *b) {
             if (b->positions[r] != b->positions[r - 1] + 1)
                 return program_fail(p, LLAMA_POSITION, "row %d has position %d after position %d", r,
                                     b->positions[r], b->positions[r - 1]);
-        if (b->adapters && (b->adapters[s] < -1 || b->adapters[s] >= (p->num_slots ? p->num_slots : 1)))
+        if (b->adapters && (b->adapters[s] < -1 || b->adapters[s] >= p->num_slots))
             return program_fail(p, LLAMA_ARGUMENT, "sequence %d names adapter slot %d of %d", s,
                                 b->adapters[s], p->num_slots);
     }

@@ -11,11 +11,12 @@ static int32_t allocate_layer(llama_program *p, const kv_group *g, kv_layer *l) 
     const llama_limits *limits = &p->limits;
     *l = (kv_layer){.type = limits->kv_type, .kv_heads = g->kv_heads, .head_dim = g->head_dim,
                     .block_size = limits->block_size};
-    l->chunks = (limits->block_size + 15) / 16;
+    l->chunks = limits->block_size / 16 + (limits->block_size % 16 != 0);
     l->padded = (g->head_dim + 15) / 16 * 16;
     l->key_head = (size_t)l->chunks * 16 * (size_t)g->head_dim;
     l->value_head = (size_t)l->chunks * 16 * (size_t)l->padded;
     const size_t heads = (size_t)limits->num_blocks * (size_t)g->kv_heads;
+    if (l->value_head > SIZE_MAX / 16 / heads) return LLAMA_MEMORY;
     const size_t size = width_of(limits->kv_type), scales = heads * (size_t)l->chunks * 16;
     /* calloc: pages are taken from the system as they are first written. */
     l->keys = calloc(heads * l->key_head, size);
@@ -54,6 +55,7 @@ void kv_free(llama_program *p) {
             free(g->memory[l].value_scales);
         }
         free(g->memory);
+        g->memory = NULL;
     }
 }
 

@@ -11,6 +11,9 @@
 #define MANY_ROWS 16    /* from here on a task is bounded by its panels' bytes, not by their count */
 #define PANELS_OF_MANY 4
 
+/* Columns whose products an integer of 32 bits adds up: 65536 * 255 * 127 < 2^31. */
+#define MOST_UNIT (1 << 16)
+
 prepare prepare_for(const matrix *m, int32_t act, int32_t block, float step, const int32_t *order) {
     prepare how = {.mode = PREPARE_NONE, .order = order};
     const int is_narrow = m->kind == M_CODES2 || m->kind == M_CODES1; /* in units of 32 columns */
@@ -29,7 +32,7 @@ prepare prepare_for(const matrix *m, int32_t act, int32_t block, float step, con
     const int32_t wide = block >= m->cols ? m->padded : block;
     if (!is_codes || order || wide % 8) return how;
     const int32_t large = wide > m->group ? wide : m->group, small = wide > m->group ? m->group : wide;
-    if ((large % small && large != m->padded) || (is_narrow && small % 32)) return how;
+    if (small > MOST_UNIT || (large % small && large != m->padded) || (is_narrow && small % 32)) return how;
     how.mode = PREPARE_CODES;
     how.block = wide;
     how.unit = small;

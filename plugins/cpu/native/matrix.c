@@ -136,6 +136,7 @@ static int fits_f16(const float *x, size_t count) {
 
 static const char *fault(const llama_weight_source *s) {
     if (!s->data || s->rows < 1 || s->cols < 1) return "a matrix needs rows, columns and data";
+    if (s->cols > INT32_MAX - 8) return "a matrix has too many columns";
     if (s->kind < LLAMA_W_F32 || s->kind > LLAMA_W_TABLE) return "the kind of a matrix is unknown";
     if (s->kind < LLAMA_W_AFFINE) return NULL;
     if (!s->scales) return "codes need scales";
@@ -238,10 +239,12 @@ int32_t matrix_fill(llama_pool *pool, const llama_weight_source *source, matrix 
     if (!*why) *why = part_fault(source, m);
     if (*why) return LLAMA_ARGUMENT;
     const size_t count = (size_t)source->rows * (size_t)m->groups;
+    int32_t is_nan = 0;
+    for (int32_t i = 0; i < 16; i++) is_nan |= m->table[i] != m->table[i];
     const int narrow = !count || (fits_f16(source->scales, count) &&
                                   (!m->minimums || fits_f16(source->minimums, count)));
     if (!narrow && !m->wide && !widen(m)) return LLAMA_MEMORY;
-    packing p = {.source = source, .to = m, .first = m->filled / PANEL};
+    packing p = {.source = source, .to = m, .first = m->filled / PANEL, .nan = is_nan};
     pool_run(pool, pack_panel, &p, source->rows / PANEL + (source->rows % PANEL != 0));
     if (p.nan) *why = "a number in it is not a number (NaN)";
     if (p.bad_code) *why = "a code has more bits than it should";

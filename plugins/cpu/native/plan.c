@@ -69,6 +69,9 @@ static int32_t place(buffer *all, int32_t *count, const value *v, size_t numbers
 
 static size_t rounded(size_t n) { return (n + 15) / 16 * 16; }
 
+#define MOST_NUMBERS (SIZE_MAX / 64)
+
+/* How many numbers all values need; 0 where that is more than there could be. */
 static size_t place_values(llama_program *p, int32_t *which) {
     buffer *all = calloc((size_t)p->num_values + 1, sizeof *all);
     if (!all) return 0;
@@ -80,9 +83,9 @@ static size_t place_values(llama_program *p, int32_t *which) {
         which[id] = place(all, &count, v, v->stride * (size_t)p->limits.max_tokens);
     }
     size_t total = 16;
-    for (int32_t b = 0; b < count; b++) {
+    for (int32_t b = 0; b < count && total; b++) {
         all[b].start = total;
-        total += all[b].numbers + 16;
+        total = all[b].numbers < MOST_NUMBERS - total ? total + all[b].numbers + 16 : 0;
     }
     for (int32_t i = 0; i < p->num_instructions; i++) {
         const int32_t id = p->instructions[i].op.output;
@@ -131,8 +134,9 @@ static sizes find_sizes(const llama_program *p) {
             s.moe = most(s.moe, most(rounded((size_t)gate->rows), rounded((size_t)gate->cols)));
         }
         if (op->kind == LLAMA_LORA) {
-            const matrix *a = p->weights + op->weights[0];
-            s.lora = most(s.lora, rounded((size_t)a->rows) + rounded((size_t)p->values[op->output].width));
+            const size_t width = rounded((size_t)p->values[op->output].width);
+            for (int32_t w = 0; w < op->num_weights; w += 2) /* the slots' ranks may differ */
+                s.lora = most(s.lora, rounded((size_t)p->weights[op->weights[w]].rows) + width);
         }
     }
     return s;

@@ -131,11 +131,9 @@ void pool_run(llama_pool *pool, pool_task task, void *context, int32_t count) {
     wait_for_all(pool);
 }
 
-int32_t pool_enter(llama_pool *pool) {
-    if (pool->process != getpid()) return LLAMA_FORKED;
-    pthread_mutex_lock(&pool->steps);
-    return LLAMA_OK;
-}
+int pool_is_inherited(const llama_pool *pool) { return pool->process != getpid(); }
+
+void pool_enter(llama_pool *pool) { pthread_mutex_lock(&pool->steps); }
 
 void pool_leave(llama_pool *pool) { pthread_mutex_unlock(&pool->steps); }
 
@@ -191,7 +189,7 @@ int32_t llama_pool_threads(const llama_pool *pool) { return pool ? pool->count :
 
 void llama_pool_free(llama_pool *pool) {
     if (!pool) return;
-    if (pool->process == getpid()) {
+    if (!pool_is_inherited(pool)) {
         atomic_store(&pool->stop, 1);
         publish(pool, 0);
         for (int32_t i = 1; i < pool->count; i++) pthread_join(pool->threads[i], NULL);

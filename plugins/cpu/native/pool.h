@@ -12,8 +12,10 @@ typedef void (*pool_task)(void *context, int32_t task, int32_t thread);
  * caller has entered the pool. */
 void pool_run(llama_pool *pool, pool_task task, void *context, int32_t count);
 
-/* One step at a time: LLAMA_FORKED where this process is not the pool's own. */
-int32_t pool_enter(llama_pool *pool);
+/* Whether the pool came with a fork, and has none of its threads here: then it cannot be entered. */
+int pool_is_inherited(const llama_pool *pool);
+/* One step at a time. */
+void pool_enter(llama_pool *pool);
 void pool_leave(llama_pool *pool);
 
 #endif

@@ -32,14 +32,13 @@ int32_t program_fail(llama_program *p, int32_t status, const char *format, ...) 
 }
 
 int32_t program_enter(llama_program *p) {
+    /* First, since a fork in the middle of a step copies the flag as it stood. */
+    if (pool_is_inherited(p->pool))
+        return program_fail(p, LLAMA_FORKED, "%s", llama_status_text(LLAMA_FORKED));
     if (atomic_flag_test_and_set(&p->busy)) return LLAMA_BUSY;
     p->message[0] = 0;
-    int32_t status = pool_enter(p->pool);
-    if (status) {
-        program_fail(p, status, "%s", llama_status_text(status));
-        atomic_flag_clear(&p->busy);
-    }
-    return status;
+    pool_enter(p->pool);
+    return LLAMA_OK;
 }
 
 int32_t program_leave(llama_program *p, int32_t status) {
@@ -49,8 +48,7 @@ int32_t program_leave(llama_program *p, int32_t status) {
     return status;
 }
 
-/* Room for one more of `size` bytes behind `count` of them. */
-static int grow(void *array, int32_t count, size_t size) {
+int program_grow(void *array, int32_t count, size_t size) {
     if (count & (count - 1)) return 1; /* doubled at every power of two */
     void *old;
     memcpy(&old, array, sizeof old);
@@ -66,7 +64,8 @@ static void *copy_of(const void *from, size_t bytes) {
 
 int32_t llama_program_new(llama_pool *pool, const llama_limits *l, llama_program **out) {
     if (!pool || !l || !out || l->vocab_size < 1 || l->hidden_size < 1 || l->context_length < 1 ||
-        l->max_tokens < 1 || l->max_sequences < 1 || l->block_size < 1 || l->num_blocks < 1 ||
+        l->max_tokens < 1 || l->max_tokens > MOST_ROWS || l->max_sequences < 1 ||
+        l->max_sequences > MOST_ROWS || l->block_size < 1 || l->num_blocks < 1 ||
         l->kv_type < LLAMA_KV_F32 || l->kv_type > LLAMA_KV_Q8)
         return LLAMA_ARGUMENT;
     const kernels *k = llama_kernels();
@@ -84,10 +83,10 @@ int32_t llama_program_new(llama_pool *pool, const llama_limits *l, llama_program
 
 int32_t llama_program_group(llama_program *p, int32_t layers, int32_t kv_heads, int32_t head_dim) {
     if (!p || p->finished) return LLAMA_ARGUMENT;
-    if (layers < 1 || kv_heads < 1 || head_dim < 1 || head_dim > MAX_HEAD)
+    if (layers < 1 || kv_heads < 1 || head_dim < 1 || head_dim > MAX_HEAD || kv_heads > INT32_MAX / head_dim)
         return program_fail(p, LLAMA_ARGUMENT, "a group of %d layers with %d heads of %d", layers,
                             kv_heads, head_dim);
-    if (!grow(&p->groups, p->num_groups, sizeof *p->groups)) return LLAMA_MEMORY;
+    if (!program_grow(&p->groups, p->num_groups, sizeof *p->groups)) return LLAMA_MEMORY;
     p->groups[p->num_groups++] =
         (kv_group){.layers = layers, .kv_heads = kv_heads, .head_dim = head_dim, .window = -1};
     return LLAMA_OK;
@@ -96,100 +95,10 @@ int32_t llama_program_group(llama_program *p, int32_t layers, int32_t kv_heads, 
 int32_t llama_program_value(llama_program *p, int32_t width, int32_t gathered, int32_t *id) {
     if (!p || !id || p->finished) return LLAMA_ARGUMENT;
     if (width < 1) return program_fail(p, LLAMA_ARGUMENT, "a value of width %d", width);
-    if (!grow(&p->values, p->num_values, sizeof *p->values)) return LLAMA_MEMORY;
+    if (!program_grow(&p->values, p->num_values, sizeof *p->values)) return LLAMA_MEMORY;
     *id = p->num_values++;
     p->values[*id] = (value){.width = width, .gathered = gathered != 0, .born = -1, .dies = -1};
     return LLAMA_OK;
-}
-
-int32_t llama_packing(void) { return PACKING; }
-
-int32_t llama_program_weight(llama_program *p, const llama_weight_source *source, int32_t *id) {
-    return llama_program_weight_part(p, source, 0, source ? source->rows : 0, id);
-}
-
-static int32_t fill_part(llama_program *p, const llama_weight_source *source, int32_t row,
-                         int32_t rows, int32_t *id) {
-    const char *why = NULL;
-    const int is_new = row == 0;
-    matrix *m = p->weights + (is_new ? p->num_weights : *id);
-    int32_t status = is_new ? matrix_begin(source, rows, m, &why) : LLAMA_OK;
-    if (!is_new && (m->filled != row || m->rows != rows)) why = "a part of a matrix is out of order";
-    if (why && !status) status = LLAMA_ARGUMENT;
-    if (!status) {
-        status = matrix_fill(p->pool, source, m, &why);
-        if (status && is_new) matrix_free(m);
-    }
-    if (!status && is_new) *id = p->num_weights++;
-    return why ? program_fail(p, status, "%s", why) : status;
-}
-
-int32_t llama_program_weight_part(llama_program *p, const llama_weight_source *source, int32_t row,
-                                  int32_t rows, int32_t *id) {
-    if (!p || !source || !id || p->finished || row < 0) return LLAMA_ARGUMENT;
-    if (row > 0 && (*id < 0 || *id >= p->num_weights)) return LLAMA_ARGUMENT;
-    if (!grow(&p->weights, p->num_weights, sizeof *p->weights)) return LLAMA_MEMORY;
-    int32_t status = program_enter(p);
-    return status ? status : program_leave(p, fill_part(p, source, row, rows, id));
-}
-
-int32_t llama_program_packed(const llama_program *p, int32_t weight, llama_packed *out) {
-    if (!p || !out || weight < 0 || weight >= p->num_weights) return LLAMA_ARGUMENT;
-    matrix_show(p->weights + weight, out);
-    return LLAMA_OK;
-}
-
-int32_t llama_program_adopt(llama_program *p, const llama_packed *packed, int32_t *id) {
-    if (!p || !packed || !id || p->finished) return LLAMA_ARGUMENT;
-    if (!grow(&p->weights, p->num_weights, sizeof *p->weights)) return LLAMA_MEMORY;
-    const char *why = NULL;
-    int32_t status = matrix_adopt(packed, p->weights + p->num_weights, &why);
-    if (!status) *id = p->num_weights++;
-    return why ? program_fail(p, status, "%s", why) : status;
-}
-
-int32_t llama_program_rewrite(llama_program *p, int32_t weight, const float *data) {
-    if (!p || !data || weight < 0 || weight >= p->num_weights || p->weights[weight].kind != M_F32)
-        return LLAMA_ARGUMENT;
-    int32_t status = program_enter(p);
-    if (status) return status;
-    matrix *old = p->weights + weight, new;
-    llama_weight_source source = {
-        .kind = LLAMA_W_F32, .rows = old->rows, .cols = old->cols, .data = data};
-    const char *why = NULL;
-    status = matrix_pack(p->pool, &source, &new, &why);
-    if (!status) {
-        matrix_free(old);
-        *old = new;
-    }
-    if (why) program_fail(p, status, "%s", why);
-    return program_leave(p, status);
-}
-
-int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_t count,
-                           const float *cosines, const float *sines) {
-    if (!p || !cosines || !sines || table < 0 || table > p->num_ropes || half < 1 || count < 1)
-        return LLAMA_ARGUMENT;
-    if (table == p->num_ropes) {
-        if (!grow(&p->ropes, p->num_ropes, sizeof *p->ropes)) return LLAMA_MEMORY;
-        p->ropes[p->num_ropes++] = (rope_table){.half = half};
-    }
-    int32_t status = program_enter(p);
-    if (status) return status;
-    rope_table *t = p->ropes + table;
-    if (t->half != half || count > INT32_MAX - t->count)
-        return program_leave(p, program_fail(p, LLAMA_ARGUMENT, "rope table %d has width %d", table,
-                                             t->half));
-    const size_t old = (size_t)t->count * (size_t)half, more = (size_t)count * (size_t)half;
-    float *c = realloc(t->cosines, (old + more) * sizeof *c);
-    if (c) t->cosines = c;
-    float *s = c ? realloc(t->sines, (old + more) * sizeof *s) : NULL;
-    if (!s) return program_leave(p, LLAMA_MEMORY);
-    t->sines = s;
-    memcpy(c + old, cosines, more * sizeof *c);
-    memcpy(s + old, sines, more * sizeof *s);
-    t->count += count;
-    return program_leave(p, LLAMA_OK);
 }
 
 /* ---- operations --------------------------------------------------------------------------------- */
@@ -214,7 +123,7 @@ static const char *attention_fault(const llama_program *p, const llama_op *op) {
     if (op->slot < 0 || op->slot >= g->layers) return "attention names no layer of its group";
     if (op->kv_heads != g->kv_heads || op->head_dim != g->head_dim)
         return "attention does not fit its group";
-    if (op->heads < 1 || op->heads % op->kv_heads) return "query heads must share key heads evenly";
+    if (op->heads < 1 || op->heads > INT32_MAX / op->head_dim || op->heads % op->kv_heads) return "query heads must share key heads evenly";
     if (op->window < 0 || !(op->scale > 0) || op->softcap < 0) return "attention's numbers make no sense";
     if (width_of(p, op->inputs[0]) != op->heads * op->head_dim ||
         width_of(p, op->inputs[1]) != op->kv_heads * op->head_dim ||
@@ -333,7 +242,8 @@ static int keep(llama_program *p, instruction *i) {
     op->bias = op->kind == LLAMA_LAYER_NORM ? copy_of(given.bias, (size_t)width * sizeof(float)) : NULL;
     op->order = op->kind == LLAMA_LINEAR ? copy_of(given.order, (size_t)cols * sizeof(int32_t)) : NULL;
     return (!op->num_weights || op->weights) && (!given.order || !cols || op->order) &&
-           (op->vector || !given.vector || !(is_norm || op->kind == LLAMA_LINEAR));
+           (op->vector || !given.vector || !(is_norm || op->kind == LLAMA_LINEAR)) &&
+           (op->bias || !given.bias || op->kind != LLAMA_LAYER_NORM);
 }
 
 static void forget(instruction *i) {
@@ -362,6 +272,12 @@ static void settle(llama_program *p, instruction *i) {
     }
 }
 
+static int has_nan(const float *x, int32_t count) {
+    for (int32_t i = 0; x && i < count; i++)
+        if (x[i] != x[i]) return 1;
+    return 0;
+}
+
 /* Experts of one operation are prepared together, so they must be packed alike. */
 static const char *alike_fault(const llama_program *p, const instruction *i) {
     if (i->op.kind != LLAMA_MOE) return NULL;
@@ -378,7 +294,7 @@ int32_t llama_program_add(llama_program *p, const llama_op *op) {
     const char *why = op_fault(p, op);
     if (!why) why = rows_fault(p, op);
     if (why) return program_fail(p, LLAMA_ARGUMENT, "%s", why);
-    if (!grow(&p->instructions, p->num_instructions, sizeof *p->instructions)) return LLAMA_MEMORY;
+    if (!program_grow(&p->instructions, p->num_instructions, sizeof *p->instructions)) return LLAMA_MEMORY;
     instruction *i = p->instructions + p->num_instructions;
     *i = (instruction){.op = *op, .span = 1};
     if (!keep(p, i)) {
@@ -389,6 +305,11 @@ int32_t llama_program_add(llama_program *p, const llama_op *op) {
     if (why) {
         forget(i);
         return program_fail(p, LLAMA_ARGUMENT, "%s", why);
+    }
+    const int32_t width = i->op.kind == LLAMA_LINEAR ? p->values[op->output].width : i->op.vector_size;
+    if (has_nan(i->op.vector, width) || has_nan(i->op.bias, width)) {
+        forget(i);
+        return program_fail(p, LLAMA_NAN, "a number of its weight or bias is not a number (NaN)");
     }
     settle(p, i);
     p->values[op->output].born = p->num_instructions++;
@@ -408,8 +329,9 @@ int32_t llama_program_finish(llama_program *p, int32_t logits, int32_t hidden) {
     p->hidden = hidden;
     int32_t status = kv_allocate(p);
     if (!status) status = plan_program(p);
-    if (!status) p->finished = 1;
-    else if (!p->message[0]) program_fail(p, status, "%s", llama_status_text(status));
+    p->finished = !status;
+    if (status) kv_free(p);
+    if (status && !p->message[0]) program_fail(p, status, "%s", llama_status_text(status));
     return status;
 }
 

@@ -82,6 +82,7 @@ typedef struct scratch {
 } scratch;
 
 #define MAX_MESSAGE 240
+#define MOST_ROWS (1 << 24) /* of a step: what they need then fits the numbers that count it */
 
 struct llama_program {
     llama_pool *pool;
@@ -110,6 +111,9 @@ struct llama_program {
 /* A status, with what to say of it. */
 int32_t program_fail(llama_program *p, int32_t status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Room for one more of `size` bytes in an array of `count` of them. */
+int program_grow(void *array, int32_t count, size_t size);
 
 /* Take the program for one call, and give it back. */
 int32_t program_enter(llama_program *p);
