@@ -5,16 +5,17 @@ Knows cffi, the library's name and its status codes; knows nothing of graphs or 
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from llama_core.errors import LlamaError
 from llama_core.native import load_library
+from llama_plugin_cpu.declared import FOLDER, declarations, made_ahead
 
 ABI = 2
-FOLDER = Path(__file__).parent
 
 
 class CpuError(LlamaError):
@@ -35,11 +36,9 @@ REMEDIES = {
 @lru_cache(maxsize=1)
 def library() -> tuple[Any, Any]:
     """cffi's `(ffi, lib)`."""
-    try:
-        declarations = (FOLDER / "_ffi.cdef.txt").read_text()
-    except OSError:
-        declarations = ""  # load_library says that the library is missing
-    return load_library(FOLDER / "libllama_cpu", declarations, abi=ABI, plugin="cpu")
+    text = declarations()
+    made = made_ahead(text)
+    return load_library(FOLDER / "libllama_cpu", text, abi=ABI, plugin="cpu", made=made)
 
 
 def check(status: int, message: str = "") -> None:
@@ -50,6 +49,12 @@ def check(status: int, message: str = "") -> None:
     name = _status_names().get(status, "")
     text = message or ffi.string(lib.llama_status_text(status)).decode()
     raise CpuError(text, remedy=REMEDIES.get(name))
+
+
+def refuse(name: str, message: str = "") -> NoReturn:
+    """Raise as for a status of this name."""
+    check(getattr(library()[1], name), message)
+    raise AssertionError(name)
 
 
 @lru_cache(maxsize=1)
@@ -79,8 +84,6 @@ def tier() -> str:
     ffi, lib = library()
     name = lib.llama_tier()
     if name == ffi.NULL:
-        import os
-
         raise CpuError(
             f"LLAMA_CPU_TIER={os.environ.get('LLAMA_CPU_TIER')} does not run here",
             remedy=f"Choose one of {', '.join(running_tiers())}, or unset it.",
@@ -106,16 +109,22 @@ class Pool:
         self.threads: int = lib.llama_pool_threads(self.handle)
 
 
+def process_lock() -> Callable[[], threading.Lock]:
+    """Gives a lock of this process: a forked child has one of its own, that nobody holds."""
+    held = [threading.Lock()]
+    os.register_at_fork(after_in_child=lambda: held.__setitem__(0, threading.Lock()))
+    return lambda: held[0]
+
+
 _pools: dict[int, Any] = {}
-_lock = threading.Lock()
+_lock = process_lock()
 
 
 def pool(threads: int = 0) -> Pool:
     """The shared pool of so many threads, so that two programs do not fight for processors."""
-    import os
     import weakref
 
-    with _lock:
+    with _lock():
         key = hash((threads, os.getpid(), os.environ.get("LLAMA_CPU_THREADS")))
         found = _pools.get(key)
         one: Pool | None = found() if found is not None else None

@@ -6,7 +6,6 @@ library checks every batch again, since other languages call it too.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,7 @@ from llama_core.model.programs import Done
 from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
 from llama_plugin_cpu.lower import Lowering, unsupported
+from llama_plugin_cpu.turns import Turns
 
 if TYPE_CHECKING:
     from llama_plugin_cpu.backend import CpuBackend
@@ -33,7 +33,7 @@ KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
 TOGETHER = -2  # in place of a time: it ran with the instruction before it
-_tier_lock = threading.Lock()
+_tier_lock = native.process_lock()
 
 
 class CpuProgram:
@@ -53,7 +53,7 @@ class CpuProgram:
         self.vocab_size = graph.vocab_size
         self.kv = layout(graph, plan)
         self._ffi, self._lib = native.library()
-        self._lock = threading.Lock()
+        self._lock = Turns()
         self._sampled_T: NDArray[np.int32] = np.zeros(0, np.int32)
         self._reached = 0  # positions that have their angles
         self._clock: NDArray[np.int64] | None = None  # began and took, of each instruction
@@ -79,7 +79,7 @@ class CpuProgram:
             },
         )
         out = ffi.new("llama_program **")
-        with _tier_lock:
+        with _tier_lock():
             native.tier()  # where the environment names a tier that does not run, say so
             try:
                 if tier != "auto":
@@ -300,15 +300,20 @@ class CpuProgram:
                     self._check(self._lib.llama_program_rewrite(self._handle, number, data))
 
     def close(self) -> None:
+        if self._lock.inherited:
+            self._free()  # its memory is the child's own, and nobody steps it here
+            return
         with self._lock:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                self._lib.llama_program_free(handle)
+            self._free()
+
+    def _free(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.llama_program_free(handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
-            self._lib.llama_program_free(self._handle)
-            self._handle = None
+            self._free()
 
     def num_bytes(self) -> dict[str, int]:
         """Memory by what it is for: packed weights, past tokens, the step's own buffers."""
