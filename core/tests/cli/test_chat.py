@@ -19,6 +19,7 @@ import pytest
 
 from .conftest import Llama
 
+GREEDY = "temperature: 0.0 (the likeliest token is taken)"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PATIENCE_SECONDS = 60
 
@@ -229,10 +230,15 @@ def test_reasoning_is_dim_and_escapes_are_not_obeyed(terminal: Terminal) -> None
 
 
 def test_settings(terminal: Terminal) -> None:
-    assert terminal.line("/set").splitlines()[-1] == "greedy"
-    assert "temperature: temperature 0.7\nsample" in terminal.line("/set temperature 0.7")
-    assert "top-k: k 5" in terminal.line("/set top-k 5")
-    assert "top-k" not in terminal.line("/set top_k")
+    assert terminal.line("/set").splitlines()[-1] == GREEDY
+    assert terminal.line("/set temperature 0.7").splitlines()[1:] == ["temperature: 0.7"]
+    assert terminal.line("/set top-k 5").splitlines()[1:] == ["temperature: 0.7", "top_k: 5"]
+    assert terminal.line("/set top_k").splitlines()[1:] == ["temperature: 0.7"]
+    said = terminal.line("/set seed 12345678").splitlines()[1:]
+    assert said == ["temperature: 0.7", "seed: 12345678"]
+    assert "stop: 'x y'" in terminal.line("/set stop x y")
+    terminal.line("/set stop")
+    terminal.line("/set seed")
     assert "temperature" in terminal.line("/set temperature 1000")
     assert "Did you mean 'temperature'" in terminal.line("/set temprature 1")
     assert "seed: 'x' is not a valid integer" in terminal.line("/set seed x")
@@ -242,10 +248,79 @@ def test_settings(terminal: Terminal) -> None:
         )
     terminal.line("/set temperature 0")
     terminal.line("/set max_tokens 2")
-    assert "cut off" in terminal.line("hi")
+    assert "cut off: max_tokens was reached]" in terminal.line("hi")
     assert "did you mean '/" not in terminal.line("/cleer")
     assert "Did you mean 'clear'" in terminal.text
     assert "/regen" in terminal.line("/help")
+
+
+def test_another_answer_that_is_the_same_says_why(terminal: Terminal) -> None:
+    terminal.line("hi")
+    same = "(the same again, since the likeliest token is taken: /set temperature 0.7)"
+    assert same in terminal.line("/regen")
+    terminal.line("/set temperature 0.01")
+    assert "the same again" not in terminal.line("/regen"), "this time it was chance"
+    terminal.line("/set seed 7")
+    assert "since the seed is still 7: /set seed 8)" in terminal.line("/regen")
+    assert "the same again" not in terminal.line("hi again"), "a new question is none"
+
+
+def test_an_answer_that_fills_the_context_says_so(llama: Llama, model: Path) -> None:
+    terminal = Terminal(llama, str(model), "--context", "64")
+    try:
+        terminal.expect("\n> ")
+        assert "cut off: the context of 64 is full]" in terminal.line("count")
+        assert "context: 64 of 64 tokens" in terminal.line("/stats")
+    finally:
+        terminal.close()
+
+
+def test_commands_refuse_words_that_they_do_not_take(terminal: Terminal) -> None:
+    terminal.line("hi")
+    assert "/clear takes nothing behind it, and there is 'now'" in terminal.line("/clear now")
+    assert "1 turn," in terminal.line("/stats")
+    assert "system prompt: be kind" in terminal.line("/system be kind")
+    assert "system prompt: none" in terminal.line('/system ""')
+
+
+def test_ctrl_d_in_a_message_drops_the_message(terminal: Terminal) -> None:
+    terminal.send('"""first\n')
+    terminal.expect("… ")
+    terminal.send("\x04")
+    assert "nothing of it is said" in terminal.expect("\n> ")
+    assert "0 turns," in terminal.line("/stats")
+
+
+@pytest.mark.parametrize(
+    ("calls", "wrong"),
+    [
+        ("x", "tool_calls is no list"),
+        ([{"function": {"name": "f"}}], "a tool call has no id, or no function with a name"),
+        ([{"id": "1", "function": {}}], "a tool call has no id, or no function with a name"),
+    ],
+)
+def test_calls_of_tools_that_are_none_are_not_loaded(
+    llama: Llama, model: Path, calls: object, wrong: str
+) -> None:
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": calls}]
+    (llama.project / "odd.json").write_text(json.dumps(said))
+    done = llama("chat", str(model), "--prompt", "hi", "--load", "odd.json")
+    assert done.code == 1
+    assert f"odd.json holds no conversation: in message 2, {wrong}" in done.err
+
+
+def test_a_conversation_of_answers_alone_has_nothing_to_answer(
+    terminal: Terminal, llama: Llama
+) -> None:
+    said = [{"role": "assistant", "content": "Hello.", "tool_calls": None}]
+    (llama.project / "odd.json").write_text(json.dumps(said))
+    assert "0 turns" in terminal.line("/load odd.json")
+    assert "nothing has been said" in terminal.line("/regen")
+    said = [{"id": "1", "function": {"name": "look_up", "arguments": {}}}]
+    call = [{"role": "assistant", "content": "", "tool_calls": said}]
+    (llama.project / "open.json").write_text(json.dumps(call))
+    assert "(the model has called look_up: /result TEXT)" in terminal.line("/load open.json")
+    assert "The sky is blue." in terminal.line("/result blue")
 
 
 def test_a_line_that_is_no_text_is_not_the_end(terminal: Terminal) -> None:

@@ -66,7 +66,8 @@ def command(
     with opened(
         session, model, backend=backend, program=program, context=context, rewrite=rewrite, act=act
     ) as loaded:
-        from llama_core.cli.chat_loop import Loop, load_conversation
+        from llama_core.cli.chat_file import load_conversation
+        from llama_core.cli.chat_loop import Loop
         from llama_core.engine.conversation import Conversation
 
         conversation = Conversation(

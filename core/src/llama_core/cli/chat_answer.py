@@ -46,6 +46,10 @@ class Screen:
             if "malformed" in piece.data and self.terminal:
                 self._write(f" [malformed: {piece.data['malformed']}] ", dim=True)
 
+    def interrupted(self) -> None:
+        """The terminal has written its ^C."""
+        self._at_start = False
+
     def end(self, note: str = "") -> None:
         """The answer is over; a note follows on a terminal only."""
         if not self._at_start or not self.terminal:
@@ -86,19 +90,22 @@ class Answered:
         """From the question to the end: several tokens may arrive at once, the first ones too."""
         return self.num_tokens / self.seconds if self.num_tokens and self.seconds > 0 else None
 
-    def note(self) -> str:
+    def note(self, context_length: int) -> str:
         """In a line, for people."""
         said = [f"{self.num_tokens} tokens"]
         if self.tokens_per_second is not None:
             said.append(f"{self.tokens_per_second:.1f} tokens/s with the prompt")
-        said.append(f"first after {self.first_seconds:.2f} s")
+        if self.num_tokens:
+            said.append(f"first after {self.first_seconds:.2f} s")
         usage = self.choice.usage
         if usage is not None:
             said.append(f"prompt {usage.prompt_tokens}, {usage.cached_tokens} of it cached")
         if self.interrupted:
             said.append("stopped")
         elif self.choice.finish == "length":
-            said.append("cut off: no more tokens were allowed")
+            full = len(self.turn.request.prompt) + self.num_tokens >= context_length
+            why = f"the context of {context_length} is full" if full else "max_tokens was reached"
+            said.append(f"cut off: {why}")
         return ", ".join(said)
 
     def facts(self, loaded: Loaded) -> dict[str, Any]:
@@ -138,11 +145,13 @@ def answer(loaded: Loaded, turn: Turn, screen: Screen | None) -> Answered:
                     screen.show(update.pieces)
     except KeyboardInterrupt:
         found.interrupted = True
+        if screen is not None:
+            screen.interrupted()
     found.seconds = time.monotonic() - began
     if result.choices:
         found.choice = result.choices[0]
     if screen is not None and (found.choice.pieces or found.choice.error is None):
-        screen.end(found.note())
+        screen.end(found.note(loaded.context_length))
     if found.choice.error is not None:
         raise found.choice.error
     return found

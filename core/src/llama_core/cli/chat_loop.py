@@ -13,6 +13,7 @@ import click
 
 from llama_core.cli import sampling
 from llama_core.cli.chat_answer import Answered, Screen, answer
+from llama_core.cli.chat_file import load_conversation, save_conversation
 from llama_core.contracts.transform import SPEC as TRANSFORM
 from llama_core.engine.conversation import Conversation, Turn
 from llama_core.engine.request import Link, Params
@@ -20,7 +21,7 @@ from llama_core.errors import LlamaError, did_you_mean, sentence
 
 HELP = """\
 /help               this list
-/system [TEXT]      show the system prompt, or replace it
+/system [TEXT]      show the system prompt, or replace it; "" takes it away
 /set [NAME VALUE]   show how tokens are chosen, or change it: /set temperature 0.7
 /undo               take back the last thing you said, and its answer
 /regen              another answer to what you said last
@@ -33,6 +34,10 @@ HELP = """\
 
 Text of several lines stands between two lines of \"\"\", or each line but the last ends with \\.
 A message that begins with / begins with a space. Ctrl-C stops an answer."""
+
+
+GREEDY = " (the likeliest token is taken)"
+ALONE = ("help", "undo", "regen", "clear", "stats", "exit")  # commands that take no words
 
 
 class Leave(Exception):
@@ -62,14 +67,17 @@ class Loop:
                     self._obey(line)
                 elif text := whole_message(line).strip():
                     self._turn(partial(self.conversation.ask, text))
-            except (EOFError, Leave):
+            except Leave:
+                return
+            except EOFError:
+                click.echo()  # so that what comes next does not stand behind the prompt
                 return
             except KeyboardInterrupt:
                 click.echo()
                 if interrupted:
                     return
                 interrupted = True
-                click.secho("(ctrl-C again, ctrl-D or /exit leaves)", dim=True, err=True)
+                _aside("ctrl-C again, ctrl-D or /exit leaves")
             except LlamaError as error:
                 self._complain(error)
             except click.UsageError as error:
@@ -85,6 +93,9 @@ class Loop:
     def params(self) -> Params:
         return sampling.params(self.said, self.loaded.files.generation)
 
+    def _chosen(self) -> dict[str, Any]:
+        return sampling.chosen(self.said, self.loaded.files.generation)
+
     def _turn(self, start: Callable[[Params], Turn]) -> None:
         """Ask, show, remember. What was asked in vain is taken back."""
         kept = list(self.conversation.messages)
@@ -99,13 +110,16 @@ class Loop:
             click.echo(json.dumps(found.facts(self.loaded), ensure_ascii=False))
         if found.interrupted and not found.choice.pieces:
             self.conversation.messages[:] = kept
+            _aside("nothing was answered: the conversation is as it was before")
             return
         self.answers.append(found)
         self.conversation.heard(found.choice.pieces)
+        self._say_open_call()
+
+    def _say_open_call(self) -> None:
         calls = self.conversation.open_calls
         if calls:
-            name = calls[0]["function"]["name"]
-            click.secho(f"(the model has called {name}: /result TEXT)", dim=True, err=True)
+            _aside(f"the model has called {calls[0]['function']['name']}: /result TEXT")
 
     # ---- commands ------------------------------------------------------------------------------
 
@@ -116,7 +130,10 @@ class Loop:
             known = [known[4:] for known in dir(self) if known.startswith("_do_")]
             hint = did_you_mean(name, known) or "/help lists them, and a space before says it"
             raise LlamaError(sentence(f"there is no command /{name}", hint))
-        command(rest.strip())
+        rest = rest.strip()
+        if rest and name in ALONE:
+            raise LlamaError(f"/{name} takes nothing behind it, and there is {rest!r}")
+        command(rest)
 
     def _do_help(self, _: str) -> None:
         click.echo(HELP)
@@ -126,7 +143,7 @@ class Loop:
 
     def _do_system(self, text: str) -> None:
         if text:
-            self.conversation.system = text
+            self.conversation.system = None if text == '""' else text
         click.echo(f"system prompt: {self.conversation.system or 'none'}")
 
     def _do_clear(self, _: str) -> None:
@@ -138,9 +155,17 @@ class Loop:
         click.echo("taken back" if taken else "nothing has been said")
 
     def _do_regen(self, _: str) -> None:
-        if not self.conversation.messages:
+        messages = self.conversation.messages
+        if all(message["role"] == "assistant" for message in messages):
             raise LlamaError("nothing has been said")
+        before = messages[-1]
         self._turn(self.conversation.again)
+        if messages[-1] == before:
+            chosen = self._chosen()
+            if chosen["temperature"] == 0:
+                _aside("the same again, since the likeliest token is taken: /set temperature 0.7")
+            elif (seed := chosen.get("seed")) is not None:
+                _aside(f"the same again, since the seed is still {seed}: /set seed {seed + 1}")
 
     def _do_result(self, text: str) -> None:
         if not self.conversation.open_calls:
@@ -161,25 +186,21 @@ class Loop:
             for link in _links(params)[:-1]:
                 self.loaded.plugins.create(TRANSFORM, link.name, link.options)
             self.said = changed
-        for link in _links(self.params()):
-            options = " ".join(f"{key} {value}" for key, value in link.options.items())
-            click.echo(f"{link.name}: {options}" if options else link.name)
-        for key in ("max_tokens", "seed", "stop"):
-            if self.said.get(key) not in (None, ()):
-                click.echo(f"{key}: {self.said[key]}")
+        for name, value in self._chosen().items():
+            if name == "stop":
+                click.echo(f"stop: {', '.join(map(repr, value))}")
+            else:
+                click.echo(f"{name}: {value}" + GREEDY * (name == "temperature" and not value))
 
     def _do_save(self, rest: str) -> None:
         path = _path(rest, "save")
-        held = {"system": self.conversation.system, "messages": self.conversation.messages}
-        try:
-            path.write_text(json.dumps(held, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        except OSError as error:
-            raise LlamaError(f"cannot write {path}: {error.strerror}") from error
+        save_conversation(self.conversation, path)
         click.echo(f"{path} holds {_turns(self.conversation.num_turns)}")
 
     def _do_load(self, rest: str) -> None:
         load_conversation(self.conversation, _path(rest, "load"))
         click.echo(_turns(self.conversation.num_turns))
+        self._say_open_call()
 
     def _do_stats(self, _: str) -> None:
         loaded, last = self.loaded, self.answers[-1] if self.answers else None
@@ -192,14 +213,18 @@ class Loop:
         if last is not None:
             used = len(last.turn.request.prompt) + last.num_tokens
             click.echo(f"context: {used} of {loaded.context_length} tokens at the last answer")
-            click.echo(f"last answer: {last.note()}")
+            click.echo(f"last answer: {last.note(loaded.context_length)}")
 
 
 def say_left_out(turn: Turn) -> None:
     """Nothing is forgotten in silence."""
     if turn.num_left_out:
-        what = f"the context is full: without the oldest {_turns(turn.num_left_out)}"
-        click.secho(f"({what})", dim=True, err=True)
+        _aside(f"the context is full: without the oldest {_turns(turn.num_left_out)}")
+
+
+def _aside(text: str) -> None:
+    """What belongs neither to the conversation nor to what a command was asked for."""
+    click.secho(f"({text})", dim=True, err=True)
 
 
 def whole_message(line: str) -> str:
@@ -207,33 +232,20 @@ def whole_message(line: str) -> str:
     if line.startswith('"""'):
         lines = [line[3:]]
         while not lines[-1].endswith('"""') or (len(lines) == 1 and line == '"""'):
-            lines.append(input("… "))
+            lines.append(_more())
         lines[-1] = lines[-1][:-3]
         return "\n".join(lines)
     while line.endswith("\\"):
-        line = line[:-1] + "\n" + input("… ")
+        line = line[:-1] + "\n" + _more()
     return line
 
 
-def load_conversation(conversation: Conversation, path: Path) -> None:
-    """Go on with what `/save` wrote, or with a bare list of messages."""
+def _more() -> str:
     try:
-        held = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise LlamaError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise LlamaError(f"{path} holds no conversation: {error}") from error
-    messages = held.get("messages") if isinstance(held, dict) else held
-    system = held.get("system") if isinstance(held, dict) else conversation.system
-    if (
-        not isinstance(messages, list)
-        or not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages)
-        or not isinstance(system, str | None)
-    ):
-        raise LlamaError(
-            f"{path} holds no conversation", remedy="It is a list of messages with a role each."
-        )
-    conversation.system, conversation.messages = system, messages
+        return input("… ")
+    except EOFError:
+        click.echo()
+        raise LlamaError("the message had no end, and nothing of it is said") from None
 
 
 def _turns(num: int) -> str:

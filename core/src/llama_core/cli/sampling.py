@@ -74,24 +74,30 @@ def of_model(generation: Mapping[str, Any]) -> dict[str, float]:
     return found
 
 
-def params(said: Mapping[str, Any], generation: Mapping[str, Any]) -> Params:
-    """The parameters of a request. `said` may hold None for what was not said."""
+def chosen(said: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds, by name. `said` may hold None for what was not said."""
     said = {name: value for name, value in said.items() if value not in (None, ())}
     own = of_model(generation)
-    chosen = {"temperature": 0.0, **own, **said}
-    if chosen["temperature"] == 0:
+    found = {"temperature": 0.0, **own, **said}
+    if found["temperature"] == 0:
         idle = next((name for name in _OF_SAMPLING if name in said), None)
         if idle is not None:
             raise click.UsageError(
                 f"{idle.replace('_', '-')} does nothing at temperature 0: give another temperature"
             )
-        chosen = {name: value for name, value in chosen.items() if name not in _OF_SAMPLING}
-    links = {name: value for name, value in chosen.items() if name not in _NOT_LINKS}
+        found = {name: value for name, value in found.items() if name not in _OF_SAMPLING}
+    return found
+
+
+def params(said: Mapping[str, Any], generation: Mapping[str, Any]) -> Params:
+    """The parameters of a request: what is chosen, as a chain."""
+    found = chosen(said, generation)
+    links = {name: value for name, value in found.items() if name not in _NOT_LINKS}
     transforms, sampler = standard(**links)
     return Params(
-        max_tokens=chosen.get("max_tokens"),
-        seed=chosen.get("seed"),
-        stop=tuple(chosen.get("stop", ())),
+        max_tokens=found.get("max_tokens"),
+        seed=found.get("seed"),
+        stop=tuple(found.get("stop", ())),
         transforms=transforms,
         sampler=sampler,
     )
