@@ -37,7 +37,7 @@ CASES = (
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is here")
 def test_random_programs_give_what_plain_loops_give(tmp_path: Path) -> None:
-    """Shapes, tails, unaligned inputs; a batch with one number spoiled is refused; all is covered."""
+    """Shapes, tails, unaligned inputs, refusal of a batch with one number spoiled; all is met."""
     library = next(native.FOLDER.glob("libllama_cpu.*"))
     command = ["cc", "-std=c11", "-O1", *sorted(HERE.glob("tests/fuzz*.c")), library]
     linked = [f"-Wl,-rpath,{native.FOLDER}", "-lm", "-o", tmp_path / "fuzz"]
