@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from cffi import FFI
 
 from llama_core.errors import IncompatiblePlugin, LlamaError
-from llama_core.native import SUFFIX, load_library
+from llama_core.native import ABI_DECLARATION, SUFFIX, load_library
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler here")
@@ -41,6 +43,24 @@ def test_a_library_of_the_right_interface_is_loaded(tmp_path: Path) -> None:
     )
     assert lib.twice(21) == 42
     assert ffi.sizeof("int32_t") == 4
+
+
+@needs_compiler
+@pytest.mark.parametrize("found", [3, 4])
+def test_what_cffi_made_ahead_is_used_and_held_to_the_interface(tmp_path: Path, found: int) -> None:
+    stem = compiled(tmp_path, TWICE + ABI % found)
+    parsed = FFI()
+    parsed.cdef(ABI_DECLARATION + DECLARATIONS)
+    parsed.set_source("made_ahead", None)
+    parsed.emit_python_code(str(tmp_path / "made_ahead.py"))
+    made = runpy.run_path(str(tmp_path / "made_ahead.py"))["ffi"]
+    if found != 3:
+        with pytest.raises(IncompatiblePlugin):
+            load_library(stem, "", abi=3, plugin="twice", made=made)
+        return
+    ffi, lib = load_library(stem, "", abi=3, plugin="twice", made=made)
+    assert ffi is made
+    assert lib.twice(21) == 42
 
 
 @needs_compiler
