@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from llama_core import options
 from llama_core.errors import LlamaError
 from llama_core.testing.site import Site
 
@@ -72,6 +75,50 @@ class TestSchemas:
             assert plugins.create("transform", "a", {"p": 1}).options == {"p": 1}
         assert "p: 'x' is not of type 'number'" in told(site, {"p": "x"})
         assert "('q' was unexpected)" in told(site, {"q": 1})
+
+    def test_what_plainly_fits_needs_no_library(
+        self, site: Site, install: Install, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(
+            sys.modules, "jsonschema", None
+        )  # whose import takes a tenth of a second
+        declare(install, SCHEMA)
+        with site.plugins() as plugins:
+            assert plugins.create("transform", "a", {"p": 0.5}).options == {"p": 0.5}
+            with pytest.raises(ImportError):
+                plugins.create("transform", "a", {"p": 2})
+
+    def test_what_plainly_fits_fits(self) -> None:
+        dice = random.Random(0)
+        values = [0, 1, 3, -1, 0.5, 2.5, "", "a", "c", True, False, None, [], {}, ["a"]]
+        keywords = [
+            ("type", ["string", "integer", "number", "boolean", "array", ["string", "null"]]),
+            ("minimum", [0, 1, 0.5]), ("maximum", [0, 2, 2.5]), ("minLength", [0, 1, 2]),
+            ("enum", [["a", "b"], [1, "a"], [True]]), ("pattern", ["b"]), ("default", ["a"]),
+            ("exclusiveMinimum", [0]), ("not", [{"type": "string"}]),
+        ]  # fmt: skip
+        plain = 0
+        for _ in range(30_000):
+            properties = {
+                name: {
+                    k: dice.choice(among)
+                    for k, among in keywords
+                    if dice.random() < (0.9 if k == "type" else 0.12)
+                }
+                for name in dice.sample("pq", dice.randrange(3))
+            }
+            schema: dict[str, Any] = {"type": "object", "properties": properties}
+            if dice.random() < 0.3:
+                schema["required"] = dice.sample("pq", dice.randrange(3))
+            if dice.random() < 0.5:
+                schema["additionalProperties"] = dice.random() < 0.5
+            if dice.random() < 0.1:
+                schema[dice.choice(["maxProperties", "minProperties"])] = 1
+            given = {name: dice.choice(values) for name in dice.sample("pq", dice.randrange(3))}
+            if options._plainly_fit(schema, given):
+                plain += bool(given)
+                assert jsonschema.Draft202012Validator(schema).is_valid(given), (schema, given)
+        assert plain > 100
 
     def test_where_none_is_declared_none_is_taken(self, site: Site, install: Install) -> None:
         install("a")

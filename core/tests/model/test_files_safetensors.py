@@ -62,6 +62,17 @@ def test_a_folder_is_opened(tmp_path: Path) -> None:
     assert FORMAT.open(path / "model.safetensors").weights["a"].shape == (6, 32)
 
 
+def test_what_is_told_of_tensors_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = saved(tmp_path, reencoded(DenseWeights({"w": X}), lambda *_: "q4:g32"))
+    whole = files.weights["w"]
+    monkeypatch.setattr(SafetensorsFile, "array", None)
+    assert files.weights.about("w") == (whole.shape, whole.encoding)
+    assert "w" in files.weights
+    assert "w.codes" not in files.weights
+
+
 def test_every_plain_type_is_read(tmp_path: Path) -> None:
     sizes = {
         "BF16": 2,

@@ -136,6 +136,28 @@ def test_an_op_of_a_plugin_runs_prints_and_is_checked(monkeypatch: pytest.Monkey
     assert "by=2" in dump.text(turned)
 
 
+def test_a_graph_is_checked_once_and_again_when_its_ops_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, _ = model("llama")
+    asked: list[str] = []
+    rule = ops.op("softcap")
+    monkeypatch.setitem(
+        ops.OPS,
+        "softcap",
+        replace(rule, shape=lambda node, *rest: asked.append(node.name) or rule.shape(node, *rest)),
+    )
+    cap = ops.node("softcap", "capped", ("lm_head",), cap=30.0)
+    capped = replace(graph, nodes=(*graph.nodes, cap))
+    capped.value_shapes().clear()  # which is the caller's own
+    assert capped.value_shapes()["capped"] == capped.value_shapes()["lm_head"]
+    assert asked == ["capped"]
+    assert capped == replace(graph, nodes=(*graph.nodes, cap))
+    monkeypatch.delitem(ops.OPS, "softcap")
+    with pytest.raises(GraphError, match="there is no op 'softcap'"):
+        capped.validate()
+
+
 def test_dump_folds_like_layers_and_shows_what_is_unusual() -> None:
     graph, _ = model(
         "gemma3_text", num_hidden_layers=12, rope_scaling={"type": "linear", "factor": 8}

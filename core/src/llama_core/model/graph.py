@@ -126,6 +126,9 @@ class Graph:
     inputs: FrozenMap[Shape] = INPUTS
     groups: tuple[Group, ...] = ()
     rewrites: tuple[str, ...] = ()  # what was done to it, in order
+    _checked: tuple[object, dict[str, Shape]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # the ops that its values were checked by, and the shapes that they gave
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:
@@ -157,6 +160,15 @@ class Graph:
 
     def value_shapes(self) -> dict[str, Shape]:
         """The shape of every value; GraphError lists everything that does not fit."""
+        from llama_core.model import ops
+
+        rules = [ops.OPS.get(node.op) for node in self.nodes]  # a plugin's op may come, and go
+        if self._checked is None or self._checked[0] != rules:
+            object.__setattr__(self, "_checked", (rules, self._shapes_by_rule()))
+        assert self._checked is not None
+        return dict(self._checked[1])
+
+    def _shapes_by_rule(self) -> dict[str, Shape]:
         from llama_core.model import ops
 
         problems: list[str] = []

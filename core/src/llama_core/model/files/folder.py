@@ -18,7 +18,7 @@ from llama_core.model.files.quantized import is_activation_scale, recipes
 from llama_core.model.files.recipe import OURS, Recipe, assemble, ours
 from llama_core.model.files.safetensors import Entry, SafetensorsFile
 from llama_core.model.origin import Origin
-from llama_core.model.weights import Tensor, Weights
+from llama_core.model.weights import About, Tensor, Weights
 
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
@@ -164,6 +164,14 @@ class FolderWeights(Weights):
         if recipe := self._recipes.get(name):
             return Tensor(recipe.shape, recipe.encoding, assemble(self, recipe))
         return self._home[name].tensor(name) if name in self._names else None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def about(self, name: str) -> About:
+        if recipe := self._recipes.get(name):
+            return About(recipe.shape, recipe.encoding)
+        return super().about(name)
 
     def origin(self, name: str) -> Origin | None:
         if recipe := self._recipes.get(name):
