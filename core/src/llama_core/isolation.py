@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 import threading
 import time
 import traceback
@@ -39,6 +40,19 @@ def explain(error: BaseException) -> str:
     ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return plain(" ".join(what.splitlines()), 500) + where
+
+
+def let_pass(error: BaseException) -> None:
+    """Raise what is the user's and nobody's fault: Ctrl-C, which arrives in the main thread only.
+
+    Elsewhere, and where the program ignores Ctrl-C, a KeyboardInterrupt is of whoever raised it.
+    """
+    if (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    ):
+        raise error
 
 
 def _text(error: BaseException) -> str:
@@ -129,7 +143,7 @@ class Guard:
     """`with guard(plugin, where): …` turns whatever escapes into a `PluginFault` and counts it.
 
     A `LlamaError` passes through as it is: it is the plugin's answer to the user, not a fault. So
-    does `KeyboardInterrupt`: it is the user's.
+    does the user's own Ctrl-C.
     """
 
     def __init__(self, watchdog: Watchdog, on_fault: Callable[[PluginFault], None]) -> None:
@@ -162,8 +176,9 @@ class _Guarded:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._guard._watchdog.leave(self._number)
-        if error is None or isinstance(error, (LlamaError, KeyboardInterrupt, GeneratorExit)):
+        if error is None or isinstance(error, (LlamaError, GeneratorExit)):
             return
+        let_pass(error)
         raise self._guard.fault(self._plugin, self._where, explain(error), error) from error
 
 

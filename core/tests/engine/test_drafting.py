@@ -240,6 +240,8 @@ class Bad:
     def propose(self, requests: Sequence[DraftRequest]) -> Any:
         if self.how == "raises":
             raise RuntimeError("oh")
+        if self.how == "exits":
+            raise SystemExit("oh")
         one = {"many": [1] * 99, "foreign": [1, 99], "text": ["a"], "good": [1]}.get(self.how, [1])
         return [] if self.how == "few" else [one for _ in requests]
 
@@ -252,7 +254,9 @@ class Bad:
             raise RuntimeError("oh")
 
 
-@pytest.mark.parametrize("how", ["raises", "many", "foreign", "text", "few", "truncate", "release"])
+@pytest.mark.parametrize(
+    "how", ["raises", "exits", "many", "foreign", "text", "few", "truncate", "release"]
+)
 def test_a_bad_drafter_is_put_out_of_use_and_named(how: str) -> None:
     engine = make(drafter=Bad(how))
     answer = run(engine, ask())["r", 0]

@@ -14,12 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import Batch
 from llama_core.engine.faces import ThreadedEngine
-from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
+from llama_core.engine.faults import (
+    EngineClosed,
+    InvalidRequest,
+    ProcessorFault,
+    ProgramFault,
+    QueueFull,
+    SamplingFault,
+)
 from llama_core.engine.request import Link, Params, Request
 
-from .toy import SAMPLED, Letters, Ready, Toy, ask, make, run
+from .toy import SAMPLED, Letters, Ready, Toy, ask, drain, make, run
 
 WATCHDOG_SECONDS = 20.0
 
@@ -248,9 +256,100 @@ def test_what_nobody_foresaw_in_a_request_ends_that_one_only(monkeypatch: Any) -
                 raise SystemExit("of all things")
 
         monkeypatch.setattr(engine.engine.intake, "check", check)
-        with pytest.raises(InvalidRequest, match="could not be taken: SystemExit"):
+        with pytest.raises(InvalidRequest, match=r"taken: it called sys.exit\(of all things\)"):
             engine.generate(ask("odd"))
         assert engine.generate(ask()).choices[0].tokens == expected(ask())
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+    def __repr__(self) -> str:
+        raise ValueError("not even its text")
+
+
+class Leaps:
+    """A link and a postprocessor that raises in one of its calls, at the third token."""
+
+    def __init__(self, where: str, error: type[BaseException]) -> None:
+        self.where, self.error, self.num_seen = where, error, 0
+        if where in ("accept", "rollback"):
+            self.accept = self._accept
+
+    def _leap(self, where: str) -> None:
+        self.num_seen += where == self.where
+        if where == self.where and self.num_seen > 2:
+            raise self.error
+
+    def _accept(self, token: int) -> None:
+        self._leap("accept")
+
+    def __call__(self, logits: Any, *about: Any) -> Any:
+        self._leap("call")
+        return logits if len(about) == 1 else np.argmax(logits, axis=-1)
+
+    def feed(self, piece: Piece) -> list[Piece]:
+        self._leap("feed")
+        return [piece]
+
+    def finish(self) -> list[Piece]:
+        self.num_seen = 3
+        self._leap("finish")
+        return []
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, Odd])
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [
+        ("transforms", "call"),
+        ("transforms", "accept"),
+        ("sampler", "call"),
+        ("sampler", "accept"),
+        ("postprocessors", "feed"),
+        ("postprocessors", "finish"),
+    ],
+)
+def test_whatever_a_part_of_a_request_raises_ends_that_request_only(
+    part: str, where: str, error: type[BaseException]
+) -> None:
+    leaps = Leaps(where, error)
+    bad = ask("bad", **{part: leaps if part == "sampler" else (leaps,)})
+    with threaded(Slow(), tokenizer=Letters()) as engine:
+        neighbour = engine.stream(ask())
+        tokens = list(next(neighbour).tokens)
+        with pytest.raises((SamplingFault, ProcessorFault), match="Leaps failed"):
+            engine.generate(bad)
+        assert tokens + [t for update in neighbour for t in update.tokens] == expected(ask())
+        assert engine.generate(ask("after")).choices[0].tokens == expected(ask())
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, Odd])
+def test_whatever_a_program_or_a_tokenizer_raises_ends_what_it_was_asked_for(
+    monkeypatch: Any, error: type[BaseException]
+) -> None:
+    def leap(*_: object) -> None:
+        raise error
+
+    with threaded(tokenizer=Letters()) as engine:
+        for whose, what, fault, says in (
+            (engine.engine.program, "submit", ProgramFault, "the program failed in a step"),
+            (Letters, "feed", ProcessorFault, "the tokenizer failed"),
+            (Letters, "stream", ProcessorFault, "could not be set up"),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(whose, what, leap)
+                with pytest.raises(fault, match=says):
+                    engine.generate(ask())
+        assert engine.generate(ask()).choices[0].tokens == expected(ask())
+
+
+def test_the_users_own_ctrl_c_is_no_fault_of_a_transform() -> None:
+    engine = make()  # stepped by the main thread, where Ctrl-C arrives
+    engine.add(ask(transforms=(Leaps("call", KeyboardInterrupt),)))
+    with pytest.raises(KeyboardInterrupt):
+        drain(engine)
+    engine.close()
 
 
 def test_closing_the_engine_ends_every_stream() -> None:
@@ -266,9 +365,12 @@ def test_closing_the_engine_ends_every_stream() -> None:
     assert toy.closed
 
 
-@pytest.mark.parametrize("how", [MemoryError, SystemExit])
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [(MemoryError, "MemoryError: no more"), (SystemExit, r"it called sys.exit\(no more\)")],
+)
 def test_an_engine_that_breaks_down_leaves_nobody_waiting(
-    monkeypatch: Any, how: type[BaseException]
+    monkeypatch: Any, how: type[BaseException], says: str
 ) -> None:
     engine = threaded()
 
@@ -276,7 +378,7 @@ def test_an_engine_that_breaks_down_leaves_nobody_waiting(
         raise how("no more")
 
     monkeypatch.setattr(engine.engine.scheduler, "schedule", broken)
-    with pytest.raises(EngineClosed, match=f"broke down: {how.__name__}"):
+    with pytest.raises(EngineClosed, match=f"broke down: {says}"):
         engine.generate(ask())
     with pytest.raises(EngineClosed, match="broke down"):
         engine.generate(ask())

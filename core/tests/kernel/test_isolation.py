@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 import time
@@ -553,6 +554,28 @@ class TestGuard:
         assert faults == [caught.value]
         assert caught.value.__cause__ is error
         assert caught.value.to_dict()["plugin"] == "a"
+
+    def test_ctrl_c_arrives_in_the_main_thread_only(self) -> None:
+        guard, faults = self.guard()
+
+        def call() -> None:
+            with pytest.raises(PluginFault, match="KeyboardInterrupt"), guard("a", "b"):
+                raise KeyboardInterrupt
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+        assert len(faults) == 1
+
+    def test_who_ignores_ctrl_c_gets_none(self) -> None:
+        guard, faults = self.guard()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with pytest.raises(PluginFault), guard("a", "b"):
+                raise KeyboardInterrupt
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert len(faults) == 1
 
     def test_the_watchdog_s_thread_ends_when_no_call_is_under_way(self) -> None:
         before = set(threading.enumerate())

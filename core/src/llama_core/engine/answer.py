@@ -17,6 +17,7 @@ from llama_core.engine.request import Finish, Logprob, Request, Update, Usage
 from llama_core.engine.sampling import Chain
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.engine.stops import Stops
+from llama_core.isolation import explain, let_pass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,9 +201,10 @@ class Answer:
     def _text(self, decode: Callable[..., str], *token: int) -> str:
         try:
             text = decode(*token)
-        except Exception as error:
+        except BaseException as error:
+            let_pass(error)
             raise ProcessorFault(
-                f"the tokenizer failed on {token or 'the end'}: {error!r}"
+                f"the tokenizer failed on {token or 'the end'}: {explain(error)}"
             ) from error
         assert isinstance(text, str)
         return text

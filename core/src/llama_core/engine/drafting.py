@@ -12,6 +12,7 @@ from llama_core.contracts.drafter import Drafter, DraftRequest
 from llama_core.engine.answer import Answer
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.errors import LlamaError
+from llama_core.isolation import explain, let_pass
 
 
 class Drafting:
@@ -59,7 +60,7 @@ class Drafting:
         if self.drafter is not None and num_accepted < num_drafts:
             try:
                 self.drafter.truncate(stream.id, len(stream.tokens) - 1)
-            except Exception as error:  # noqa: BLE001  it is a plugin's
+            except BaseException as error:  # noqa: BLE001  it is a plugin's
                 self._blame(error)
 
     def release(self, stream: Stream) -> None:
@@ -67,7 +68,7 @@ class Drafting:
         if self.drafter is not None:
             try:
                 self.drafter.release(stream.id)
-            except Exception as error:  # noqa: BLE001  it is a plugin's
+            except BaseException as error:  # noqa: BLE001  it is a plugin's
                 self._blame(error)
 
     def _guess(self, drafter: Drafter, asked: Sequence[DraftRequest]) -> list[list[int]]:
@@ -80,11 +81,12 @@ class Drafting:
                     raise ValueError(f"it guessed {len(guess)} tokens where {request.most} may be")
                 if not all(0 <= token < self.vocab_size for token in guess):
                     raise ValueError(f"it guessed {guess} in a vocabulary of {self.vocab_size}")
-        except Exception as error:  # noqa: BLE001  it is a plugin's
+        except BaseException as error:  # noqa: BLE001  it is a plugin's
             self._blame(error)
             return []
         return guesses
 
-    def _blame(self, error: Exception) -> None:
-        self.fault = f"drafter {type(self.drafter).__name__} failed: {error!r}"
+    def _blame(self, error: BaseException) -> None:
+        let_pass(error)
+        self.fault = f"drafter {type(self.drafter).__name__} failed: {explain(error)}"
         self.drafter = None

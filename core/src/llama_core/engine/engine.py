@@ -25,8 +25,8 @@ from llama_core.engine.faults import (
     DeadlineExceeded,
     EngineClosed,
     InvalidRequest,
-    ProgramFault,
     QueueFull,
+    in_a_step,
 )
 from llama_core.engine.intake import Intake, check_whole
 from llama_core.engine.request import Finish, Limits, Request, Update, check
@@ -37,6 +37,7 @@ from llama_core.engine.sequence import Status
 from llama_core.engine.trace import Untraced
 from llama_core.engine.verify import not_finite, pool, score_prompt, take, verify
 from llama_core.errors import ConfigError, LlamaError
+from llama_core.isolation import let_pass
 from llama_core.plugins import Plugins
 
 log = logging.getLogger("llama_core")
@@ -165,7 +166,8 @@ class Engine:
             while self._flying:
                 try:
                     self._flying.popleft().pending.result()
-                except Exception as error:  # noqa: BLE001  a program is a plugin's
+                except BaseException as error:  # noqa: BLE001  a program is a plugin's
+                    let_pass(error)
                     log.warning("a step that was under way as the engine closed: %s", error)
             self.program.close()
 
@@ -203,7 +205,7 @@ class Engine:
             batch, rows = assemble(plan, self._answers, len(self.blocks.pools))
             self.trace.phase("submit", sequences=len(plan.sequences), rows=len(batch.tokens_T))
             pending = self.program.submit(batch)
-        except Exception as error:  # noqa: BLE001  a program is a plugin's
+        except BaseException as error:  # noqa: BLE001  a program is a plugin's
             if self._flying and isinstance(error, LlamaError) and not plan.copies:
                 # It may stand on a token that could not be chosen: planned anew once that is known.
                 for sequence in plan.sequences:
@@ -228,7 +230,7 @@ class Engine:
             output = flight.pending.result()
             self.trace.phase("sample")
             inspect(output, flight.rows, self.program.vocab_size)
-        except Exception as error:  # noqa: BLE001  a program is a plugin's
+        except BaseException as error:  # noqa: BLE001  a program is a plugin's
             self._fail(flight.plan, error)
         else:
             self._advance(flight.plan, output, flight.rows)
@@ -388,13 +390,11 @@ class Engine:
         self.drafting.release(answer.stream)
         self.counters.finished[finish] = self.counters.finished.get(finish, 0) + 1
 
-    def _fail(self, plan: Schedule, error: Exception) -> None:
+    def _fail(self, plan: Schedule, error: BaseException) -> None:
         """The program failed: the requests of this step end, the others go on."""
+        let_pass(error)
         self.counters.program_faults += 1
-        fault = error if isinstance(error, ProgramFault) else None
-        if fault is None:
-            fault = ProgramFault(f"the program failed in a step: {error!r}")
-            fault.__cause__ = error
+        fault = in_a_step(error)
         for sequence in plan.sequences:
             if sequence.id in self._answers:
                 self._end(self._answers[sequence.id].request.id, "error", fault)

@@ -22,6 +22,7 @@ from llama_core.engine.engine import Engine
 from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
 from llama_core.engine.request import Finish, Logprob, Request, Update, Usage, check_types
 from llama_core.errors import LlamaError
+from llama_core.isolation import explain, let_pass
 
 
 @dataclass(slots=True)
@@ -307,7 +308,7 @@ class ThreadedEngine(Face):
                     self._wake.wait()
                     self._wake.clear()
         except BaseException as error:  # noqa: BLE001  no request may be left without an answer
-            reason = EngineClosed(f"the engine broke down: {error!r}")
+            reason = EngineClosed(f"the engine broke down: {explain(error)}")
             reason.__cause__ = error
         self._end_all(reason)
         self.engine.close()
@@ -329,8 +330,9 @@ def admit(engine: Engine, request: Request) -> LlamaError | None:
         engine.add(request)
     except LlamaError as error:
         return error
-    except (Exception, SystemExit) as error:  # noqa: BLE001  its neighbours shall not suffer
-        fault = InvalidRequest(f"the request could not be taken: {error!r}")
+    except BaseException as error:  # noqa: BLE001  its neighbours shall not suffer
+        let_pass(error)
+        fault = InvalidRequest(f"the request could not be taken: {explain(error)}")
         fault.__cause__ = error
         return fault
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llama_core.errors import LlamaError
+from llama_core.isolation import explain
 
 
 class InvalidRequest(LlamaError):
@@ -44,6 +45,15 @@ class ProgramFault(LlamaError):
     """The program failed in a step; every request of that step ends with this."""
 
     code = "program_fault"
+
+
+def in_a_step(error: BaseException) -> ProgramFault:
+    """What a program raised in a step, as its requests are told of it."""
+    if isinstance(error, ProgramFault):
+        return error
+    fault = ProgramFault(f"the program failed in a step: {explain(error)}")
+    fault.__cause__ = error
+    return fault
 
 
 class SamplingFault(LlamaError):

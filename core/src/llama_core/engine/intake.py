@@ -17,6 +17,7 @@ from llama_core.engine.request import Request
 from llama_core.engine.sampling import Create, build, choice_seed, on_device
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.errors import LlamaError, MissingCapability
+from llama_core.isolation import explain, let_pass
 from llama_core.plugins import Plugins
 
 
@@ -81,8 +82,9 @@ class Intake:
             )
         except LlamaError:
             raise
-        except Exception as error:
-            raise ProcessorFault(f"the request could not be set up: {error!r}") from error
+        except BaseException as error:
+            let_pass(error)
+            raise ProcessorFault(f"the request could not be set up: {explain(error)}") from error
 
 
 def no_capabilities(kind: str, name: str, options: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from llama_core.contracts.spec import Spec
 from llama_core.engine.faults import ProcessorFault
 from llama_core.engine.request import Use
 from llama_core.errors import LlamaError, MissingCapability, OptionsError
+from llama_core.isolation import explain, let_pass
 from llama_core.plugins import Plugins
 
 T = TypeVar("T")
@@ -115,8 +116,9 @@ def _call(plugins: Plugins | None, held: _Held, call: Callable[[], T], expected:
             result = call()
         except LlamaError:
             raise
-        except Exception as error:
-            raise ProcessorFault(f"{held.where} failed: {error!r}") from error
+        except BaseException as error:
+            let_pass(error)
+            raise ProcessorFault(f"{held.where} failed: {explain(error)}") from error
     else:
         with plugins.guard(held.plugin, held.where):
             result = call()

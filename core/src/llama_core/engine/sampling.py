@@ -20,7 +20,7 @@ from llama_core.contracts.transform import SamplingContext, Transform, philox, u
 from llama_core.engine.faults import SamplingFault
 from llama_core.engine.request import Link, Logprob, Params
 from llama_core.errors import LlamaError
-from llama_core.isolation import explain
+from llama_core.isolation import explain, let_pass
 from llama_core.plugins import Plugins
 
 Create = Callable[[str, str, Mapping[str, Any]], Any]
@@ -76,7 +76,8 @@ class Chain:
             token = int(self.sampler(logits_NV, np.array([number]), self.context)[0])
         except LlamaError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            let_pass(error)
             raise self._fault(at, explain(error), error) from error
         if not 0 <= token < len(logits_V):
             raise self._fault(at, f"it chose token {token} of {len(logits_V)}")
@@ -93,7 +94,8 @@ class Chain:
                 memory.accept(token)
             except LlamaError:
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                let_pass(error)
                 raise self._fault(
                     at, f"accepting token {token}, {explain(error)}", error
                 ) from error
@@ -114,7 +116,8 @@ class Chain:
                 mask.rollback(taken)
             except LlamaError:
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                let_pass(error)
                 raise self._fault(at, f"on the drafts {drafts}, {explain(error)}", error) from error
             count = taken
         return count

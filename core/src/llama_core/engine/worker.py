@@ -7,6 +7,7 @@ engine. It serves one host and ends with it. Restarting, retrying and giving up 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -106,6 +107,7 @@ class Worker:
 
 def main() -> int:
     """What a supervisor starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host to handle
     told = json.loads(sys.stdin.readline())
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(told["socket"])
