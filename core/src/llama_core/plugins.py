@@ -25,7 +25,7 @@ from llama_core.catalogue import Capability, Catalogue, Plugin, State
 from llama_core.config import Config, load_config
 from llama_core.contracts import spec as spec_of
 from llama_core.contracts.spec import Spec
-from llama_core.discovery import Found, discover
+from llama_core.discovery import BUILTIN, Found, discover
 from llama_core.errors import (
     CapabilityConflict,
     IncompatiblePlugin,
@@ -275,8 +275,10 @@ class Plugins(Catalogue):
             if plugin is None or plugin.state is State.QUARANTINED:
                 return
             now = time.monotonic()
-            plugin.faults = [at for at in plugin.faults if now - at < FAULT_WINDOW_SECONDS] + [now]
-            if plugin.num_faults >= self.config.max_faults:
+            recent = [at for at in plugin.faults if now - at < FAULT_WINDOW_SECONDS]
+            plugin.faults = [*recent, now][-self.config.max_faults :]
+            # Without the builtin one nothing is served: it goes on, and each fault is told.
+            if plugin.num_faults >= self.config.max_faults and plugin.name != BUILTIN:
                 why = f"{plugin.num_faults} fault(s), the last in {error.hook}: {error.why}"
                 self._quarantine(plugin, why, error)
                 return

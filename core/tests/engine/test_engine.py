@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from llama_core.builtin.samplers import Greedy
-from llama_core.builtin.transforms import TRANSFORMS
+from llama_core.builtin.transforms import TRANSFORMS, Temperature
+from llama_core.catalogue import State
 from llama_core.config import Config
 from llama_core.contracts.postprocessor import Piece
 from llama_core.contracts.step import Batch
+from llama_core.discovery import discover
 from llama_core.engine.faults import (
     ContextOverflow,
     EngineClosed,
@@ -392,6 +394,24 @@ def test_a_transform_that_goes_on_failing_is_named_and_its_plugin_quarantined() 
         assert "plugin 'mine' failed in transform Broken" in str(error)
     with pytest.raises(PluginQuarantined, match="mine"):
         engine.add(Request("again", (1, 2, 3), Params(transforms=(Link("raises"),))))
+
+
+def test_faults_of_the_cores_own_transforms_take_nothing_from_others(monkeypatch: Any) -> None:
+    def broken(self: Any, logits_NV: Any, context: Any) -> Any:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Temperature, "__call__", broken)
+    plugins = Plugins(discover([]), Config(max_faults=2))
+    engine = make(create=None, plugins=plugins)
+    for number in range(5):
+        hot = ask(f"hot{number}", transforms=(Link("temperature", {"temperature": 2.0}),))
+        answers = run(engine, hot, ask(f"plain{number}"))
+        error = answers[f"hot{number}", 0].error
+        assert isinstance(error, PluginFault)
+        assert "plugin 'builtin' failed in transform Temperature" in str(error)
+        assert answers[f"plain{number}", 0].finish == "length"
+    assert plugins["builtin"].state is State.ACTIVE
+    assert plugins["builtin"].num_faults == 2
 
 
 def test_a_fault_of_one_choice_ends_all_of_the_request() -> None:
