@@ -26,7 +26,7 @@ In short, {name}"""
 
 def columns(path: Path) -> dict[str, list[float]]:
     """The columns that hold nothing but numbers."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     found = {}
     for name in rows[0] if rows else ():
@@ -78,5 +78,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (LlamaError, OSError) as error:
+    except (LlamaError, OSError, UnicodeError, csv.Error) as error:
         sys.exit(f"error: {error}")

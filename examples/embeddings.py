@@ -70,5 +70,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (LlamaError, OSError) as error:
+    except (LlamaError, OSError, UnicodeError) as error:
         sys.exit(f"error: {error}")

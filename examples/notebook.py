@@ -14,7 +14,8 @@ from llama_core.engine.chains import standard
 from llama_core.engine.load import load
 from llama_core.engine.request import Params
 
-MODEL = sys.argv[1]  # in a notebook: the path or the name of your model
+USAGE = "usage: python examples/notebook.py MODEL"
+MODEL = sys.argv[1] if len(sys.argv) == 2 else sys.exit(USAGE)  # a notebook: your model's path
 model = load(MODEL, plugins=Plugins.load())
 print(f"{model.name} on {model.choice.name} ({model.choice.reason})")
 

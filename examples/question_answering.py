@@ -50,5 +50,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except LlamaError as error:
+    except (LlamaError, UnicodeError) as error:
         sys.exit(f"error: {error}")

@@ -50,11 +50,12 @@ def run(name: str, *args: str | Path | float, stdin: str = "") -> str:
     return done.stdout
 
 
-def inside(name: str, *args: str | Path | float, stdin: str = "") -> str:
+def inside(name: str, *args: str | Path | float, stdin: str | bytes = "") -> str:
     """Run it in this process, which is quicker: gives what it printed, or what it ended with."""
     argv, given = sys.argv, sys.stdin
     sys.argv = [f"{name}.py", *map(str, args)]
-    sys.stdin = io.StringIO(stdin)
+    piped = stdin if isinstance(stdin, bytes) else stdin.encode("utf-8")
+    sys.stdin = io.TextIOWrapper(io.BytesIO(piped), "utf-8")
     try:
         with redirect_stdout(io.StringIO()) as out:
             runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")

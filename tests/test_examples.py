@@ -49,6 +49,26 @@ def test_an_unknown_model_is_one_line(name: str, tmp_path: Path) -> None:
     assert "error: no model is named 'no-such-model'" in said
 
 
+NO_TEXT = b"a,gr\xfcn\n1,2\n"
+
+
+@pytest.mark.parametrize("name", ["batch", "data_analysis", "embeddings"])
+def test_a_file_that_is_no_text_is_one_line(name: str, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latin1"
+    path.write_bytes(NO_TEXT)
+    args = ["query", "--file", path] if name == "embeddings" else [path]
+    assert inside(name, folder, *args).startswith("error: 'utf-8' codec can't decode byte 0xfc")
+
+
+@pytest.mark.parametrize(
+    "name", ["code_completion", "conversation", "language_detection", "question_answering"]
+)
+def test_a_pipe_that_is_no_text_is_one_line(name: str, folder: Path) -> None:
+    args = ["Who?"] if name == "question_answering" else []
+    said = inside(name, folder, *args, stdin=NO_TEXT)
+    assert said.startswith("error: 'utf-8' codec can't decode byte 0xfc")
+
+
 def test_generation(folder: Path, model: Loaded) -> None:
     said = run("generation", folder, "Once upon", "--max-tokens", 20)
     assert said == ("Once upon" + answer(model, "Once upon", 20) + "\n").replace("\r", "\n")
@@ -220,3 +240,4 @@ def test_notebook(folder: Path, model: Loaded) -> None:
     ).choices[0]
     assert shares[0] == pytest.approx(100 * math.exp(choice.logprob), abs=0.1)
     assert sum(line.startswith("- ") for line in lines) == 3
+    assert inside("notebook") == "usage: python examples/notebook.py MODEL"

@@ -80,6 +80,24 @@ def test_batch_job(folder: Path, model: Loaded, tmp_path: Path) -> None:
     assert output.read_bytes() == whole, "a finished job has nothing to do"
 
 
+def test_batch_job_of_mistakes_alone_fails(folder: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [b'{"text": "x"}', b"3", b'{"prompt": 3}', b'{"prompt": "gr\xfcn"}', b"[" * 100_000]
+    source.write_bytes(b"\n".join(rows))
+    assert inside("batch_job", folder, source, output) == "1"
+    errors = {row["line"]: row["error"] for row in rows_of(output.read_text("utf-8"))}
+    assert {errors[line] for line in (1, 2, 3)} == {
+        "the line is no object with a text as its prompt"
+    }
+    assert "can't decode byte 0xfc" in errors[4]
+    assert "recursion" in errors[5]
+    assert inside("batch_job", folder, source, output) == "", "and is not begun again"
+    output.write_text("mine\n")
+    assert "no output of this program" in inside("batch_job", folder, source, output)
+    assert output.read_text() == "mine\n"
+    assert inside("batch_job", folder, source, output, "--at-a-time", 0) == "2"
+
+
 # ---------------------------------------------------------------------------- the web handler
 
 
