@@ -128,6 +128,26 @@ def test_a_suite_is_a_table_or_an_object(folder: Path, tmp_path: Path) -> None:
     assert facts["answers"][0]["error"] is None
 
 
+def test_questions_without_an_answer_are_said(folder: Path, tmp_path: Path) -> None:
+    """A model that was not asked has not failed to know."""
+    suite = tmp_path / "suite.jsonl"
+    long = [{"prompt": "a" * 5000, "answer": "b", "skill": "long"} for _ in range(7)]
+    short = {"prompt": "a", "answer": "b", "skill": "short"}
+    suite.write_text("\n".join(map(json.dumps, [short, *long])))
+    done = evaluate(folder, "--suite", suite, "--max-tokens", 3)
+    lines = done.out.splitlines()
+    assert done.code == 0
+    assert lines[4] == "7 of 8 could not be answered, which counts as not right:"
+    assert lines[5].startswith("  long: prompt and answer may have")
+    assert lines[-1] == "  and 2 more, which --json lists"
+    facts = evaluate(folder, "--suite", suite, "--max-tokens", 3, "--json").json
+    assert [skill["failed"] for skill in facts["skills"]] == [0, 7, 7]
+    suite.write_text("\n".join(map(json.dumps, long)))
+    done = evaluate(folder, "--suite", suite)
+    assert (done.code, done.out) == (1, "")
+    assert "could be answered: prompt and answer may have" in done.err
+
+
 def test_text_and_suite_do_not_mix(folder: Path, prose: Path) -> None:
     both = evaluate(folder, "--text", prose, "--suite", prose)
     assert both.code == 2

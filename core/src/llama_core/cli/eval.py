@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -28,10 +28,12 @@ from llama_core.errors import LlamaError
 
 if TYPE_CHECKING:
     from llama_core.engine.evaluate import Divergence, Prediction, Text
+    from llama_core.engine.suite import Reply, Skill
 
 Rewriting = tuple[tuple[str, dict[str, Any]], ...]
 WINDOW = 512
 MAX_TOKENS = 64
+LISTED = 5  # questions that failed, before the rest are only counted
 
 
 class How(NamedTuple):
@@ -201,6 +203,8 @@ def _suite(
         with progress("questions", len(questions)) as tick:
             replies = suite.ask(loaded, questions, max_tokens=max_tokens, stop=stop, progress=tick)
         name, chosen = loaded.name, loaded.choice.name
+    if all(reply.error for reply in replies):
+        raise LlamaError(f"no question of {path} could be answered: {replies[0].error}")
     skills = suite.by_skill(replies)
     facts = {
         "model": name,
@@ -218,8 +222,18 @@ def _suite(
             for reply in replies
         ],
     }
+    emit(facts, as_json, lambda: _suite_lines(skills, replies))
+
+
+def _suite_lines(skills: Sequence[Skill], replies: Sequence[Reply]) -> Iterator[str]:
     rows = [
         (s.name, f"{s.right} of {s.asked}", f"{s.share:.1%}", f"{s.low:.1%} to {s.high:.1%}")
         for s in skills
     ]
-    emit(facts, as_json, lambda: table(("skill", "right", "share", "95% interval"), rows))
+    yield from table(("skill", "right", "share", "95% interval"), rows)
+    failed = [reply for reply in replies if reply.error]
+    if failed:
+        yield f"{len(failed)} of {len(replies)} could not be answered, which counts as not right:"
+        yield from (f"  {reply.question.skill}: {reply.error}" for reply in failed[:LISTED])
+        if len(failed) > LISTED:
+            yield f"  and {len(failed) - LISTED} more, which --json lists"

@@ -55,6 +55,7 @@ class Skill:
     name: str
     right: int
     asked: int
+    failed: int  # of those asked: got no answer, and so are not right
     low: float
     high: float
 
@@ -154,7 +155,8 @@ def by_skill(replies: Sequence[Reply]) -> list[Skill]:
 
 def _skill(name: str, replies: Sequence[Reply]) -> Skill:
     right = sum(reply.right for reply in replies)
-    return Skill(name, right, len(replies), *wilson(right, len(replies)))
+    failed = sum(reply.error is not None for reply in replies)
+    return Skill(name, right, len(replies), failed, *wilson(right, len(replies)))
 
 
 def wilson(right: int, asked: int, z: float = 1.959964) -> tuple[float, float]:
