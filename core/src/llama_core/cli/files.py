@@ -18,18 +18,16 @@ class NewFile(click.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         path = Path(value)
-        folder = path.parent
-        if path.is_dir():
-            self.fail(f"{path} is a folder", param, ctx)
-        if not folder.is_dir():
-            self.fail(f"there is no folder {folder}", param, ctx)
-        if path.exists():
-            if not os.access(path, os.W_OK):
+        try:
+            if path.is_dir():
+                self.fail(f"{path} is a folder", param, ctx)
+            if not path.parent.is_dir():
+                self.fail(f"there is no folder {path.parent}", param, ctx)
+            if not path.exists():  # some folders let nobody make a file, whatever their rights say
+                path.open("xb").close()
+                path.unlink()
+            elif not os.access(path, os.W_OK):
                 self.fail(f"{path} cannot be written", param, ctx)
-            return path
-        try:  # some folders let nobody make a file, whatever their rights say
-            path.open("xb").close()
-            path.unlink()
         except OSError as error:
             self.fail(f"{path} cannot be written: {error.strerror}", param, ctx)
         return path
