@@ -64,7 +64,7 @@ class FolderStorage:
             with source.open("rb") as file, _Aside(target.parent) as aside:
                 if aside.copy(file) not in _known(self.root / _DIGESTS / name):
                     raise StorageError(f"{name!r} in {self.root} is damaged, or was changed there")
-                aside.becomes(target)
+                aside.becomes(target, durable=False)
         except OSError as error:
             raise StorageError(
                 f"cannot fetch {name!r} from {self.root} to {target}: {_why(error)}"
@@ -144,13 +144,15 @@ class _Aside:
             self.file.write(chunk)
         return digest.hexdigest()
 
-    def becomes(self, target: Path) -> None:
-        """Be there under this name, also after a crash."""
+    def becomes(self, target: Path, *, durable: bool = True) -> None:
+        """Be there under this name; if durable, also after a crash."""
         self.file.flush()
-        os.fsync(self.file.fileno())
+        if durable:
+            os.fsync(self.file.fileno())
         self.file.close()
         self.path.replace(target)
-        _sync(target.parent)
+        if durable:
+            _sync(target.parent)
 
 
 def _known(path: Path) -> list[str]:
