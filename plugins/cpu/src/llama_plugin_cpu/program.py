@@ -18,12 +18,12 @@ from llama_core.contracts.step import Batch, DeviceSampling, Output, Plan, Want
 from llama_core.contracts.timing import Timing
 from llama_core.model import batch as batches
 from llama_core.model import programs, rope
-from llama_core.model.graph import Graph, GraphError
+from llama_core.model.graph import Graph, GraphError, Node
 from llama_core.model.programs import Done
 from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
 from llama_plugin_cpu.lower import Lowering, unsupported
-from llama_plugin_cpu.turns import Turns
+from llama_plugin_cpu.turns import Turns, in_turn
 
 if TYPE_CHECKING:
     from llama_plugin_cpu.backend import CpuBackend
@@ -53,7 +53,7 @@ class CpuProgram:
         self.vocab_size = graph.vocab_size
         self.kv = layout(graph, plan)
         self._ffi, self._lib = native.library()
-        self._lock = Turns()
+        self.turns = Turns()
         self._sampled_T: NDArray[np.int32] = np.zeros(0, np.int32)
         self._reached = 0  # positions that have their angles
         self._clock: NDArray[np.int64] | None = None  # began and took, of each instruction
@@ -129,18 +129,18 @@ class CpuProgram:
 
     # ---- stepping --------------------------------------------------------------------------------
 
+    @in_turn
     def submit(self, batch: Batch) -> Done:
-        with self._lock:
-            self._open()
-            if not self._lengths_agree(batch):
-                self._refuse(batch)
-            if len(batch.positions_T):
-                self._reach(int(batch.positions_T.max()))
-            try:
-                return Done(self._step(batch))
-            except native.CpuError:
-                self._refuse(batch)  # core's words for what is wrong, and all of it at once
-                raise
+        self._open()
+        if not self._lengths_agree(batch):
+            self._refuse(batch)
+        if len(batch.positions_T):
+            self._reach(int(batch.positions_T.max()))
+        try:
+            return Done(self._step(batch))
+        except native.CpuError:
+            self._refuse(batch)  # core's words for what is wrong, and all of it at once
+            raise
 
     def _lengths_agree(self, batch: Batch) -> bool:
         """What the library cannot see, being given pointers; the numbers it checks itself."""
@@ -245,24 +245,21 @@ class CpuProgram:
 
     # ---- the rest of the contract ----------------------------------------------------------------
 
+    @in_turn
     def keep_times(self, on: bool) -> None:
         """Hold a clock to every instruction from the next step on, or put it away."""
-        with self._lock:
-            if self._handle is None and not on:
-                return
-            self._open()
-            clock = np.full((len(self._lowering.added), 2), -1, np.int64) if on else None
-            room = self._ffi.NULL if clock is None else self._ffi.from_buffer("int64_t[]", clock)
-            count = 0 if clock is None else len(clock)
-            self._check(self._lib.llama_program_clock(self._handle, room, count))
-            self._clock = clock  # only now, since the library wrote into the one before
+        if self._handle is None and not on:
+            return
+        self._open()
+        clock = np.full((len(self._lowering.added), 2), -1, np.int64) if on else None
+        room = self._ffi.NULL if clock is None else self._ffi.from_buffer("int64_t[]", clock)
+        count = 0 if clock is None else len(clock)
+        self._check(self._lib.llama_program_clock(self._handle, room, count))
+        self._clock = clock  # only now, since the library wrote into the one before
 
     def times(self) -> Sequence[Timing]:
         """Linears that read the same rows run as one, and are told as one."""
-        with self._lock:
-            numbers = [] if self._clock is None else self._clock.tolist()
-            if self._clock is not None:
-                self._clock[:] = -1
+        numbers = self._read_clock()
         found: list[Timing] = []
         ran = False  # what the instructions that run together belong to
         for node, (began_ns, ns) in zip(self._lowering.added, numbers, strict=bool(numbers)):
@@ -274,37 +271,45 @@ class CpuProgram:
                 found[-1] = replace(found[-1], name=f"{found[-1].name} + {node.name}")
         return found
 
+    @in_turn
+    def _read_clock(self) -> list[list[int]]:
+        numbers: list[list[int]] = [] if self._clock is None else self._clock.tolist()
+        if self._clock is not None:
+            self._clock[:] = -1
+        return numbers
+
+    @in_turn
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
-        with self._lock:
-            self._open()
-            flat = np.ascontiguousarray(list(pairs), np.int32).reshape(-1)
-            self._check(
-                self._lib.llama_program_copy(
-                    self._handle, self._ffi.from_buffer("int32_t[]", flat), len(flat) // 3
-                )
+        self._open()
+        flat = np.ascontiguousarray(list(pairs), np.int32).reshape(-1)
+        self._check(
+            self._lib.llama_program_copy(
+                self._handle, self._ffi.from_buffer("int32_t[]", flat), len(flat) // 3
             )
+        )
 
     def load_adapter(self, slot: int, adapter: Mapping[str, programs.Pair]) -> None:
         """By linear: a [rank, in] and b [out, rank], scale included; the others add nothing."""
-        found = programs.adapted(self.graph, self.plan, slot, adapter)
-        with self._lock:
-            self._open()
-            for node, pair in found:
-                for side, role in enumerate(("a", "b")):
-                    whole = np.zeros(self.graph.shapes[node.weights[role]][1:], np.float32)
-                    if pair is not None:
-                        part = pair[side]
-                        whole[: part.shape[0], : part.shape[1]] = part
-                    number = self._lowering.adapters[node.name][side][slot]
-                    data = self._ffi.from_buffer("float[]", whole)
-                    self._check(self._lib.llama_program_rewrite(self._handle, number, data))
+        self._rewrite(slot, programs.adapted(self.graph, self.plan, slot, adapter))
+
+    @in_turn
+    def _rewrite(self, slot: int, found: Sequence[tuple[Node, programs.Pair | None]]) -> None:
+        self._open()
+        for node, pair in found:
+            for side, role in enumerate(("a", "b")):
+                whole = np.zeros(self.graph.shapes[node.weights[role]][1:], np.float32)
+                if pair is not None:
+                    part = pair[side]
+                    whole[: part.shape[0], : part.shape[1]] = part
+                number = self._lowering.adapters[node.name][side][slot]
+                data = self._ffi.from_buffer("float[]", whole)
+                self._check(self._lib.llama_program_rewrite(self._handle, number, data))
 
     def close(self) -> None:
-        if self._lock.inherited:
+        if self.turns.inherited:
             self._free()  # its memory is the child's own, and nobody steps it here
-            return
-        with self._lock:
-            self._free()
+        else:
+            in_turn(CpuProgram._free)(self)
 
     def _free(self) -> None:
         handle, self._handle = self._handle, None
