@@ -11,6 +11,7 @@ import pytest
 
 from llama_core import Plugins
 from llama_core.config import Config
+from llama_core.contracts.step import Plan
 from llama_core.contracts.timing import Timing
 from llama_core.discovery import discover
 from llama_core.engine.load import Loaded, load
@@ -131,6 +132,68 @@ def test_the_times_of_a_step_are_told_once(folder: Path, plugins: Plugins) -> No
         ask(loaded, Params(max_tokens=1))
         assert len(program.times()) == len(loaded.graph.nodes)
         assert program.times() == ()
+
+
+def test_two_steps_in_flight_keep_their_nodes_apart(
+    folder: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    with load(folder, plugins=plugins, plan=Plan(in_flight=2)) as loaded:
+        trace = profile(loaded, Params(max_tokens=8))
+        found = rows(trace, tmp_path / "trace.json")
+        names = [node.name for node in loaded.graph.nodes]
+    submits = [row for row in found if row["name"] == "submit" and row["args"]]
+    assert len(submits) == 8
+    for row in submits:
+        within = [
+            one["name"]
+            for one in found
+            if one["cat"] == "node" and row["ts"] <= one["ts"] < row["ts"] + row["dur"]
+        ]
+        assert within == names
+    first = [row["name"] for row in found if row["cat"] in ("step", "phase")][:11]
+    launch = ["schedule", "assemble", "submit"]
+    assert first == ["step", *launch, *launch, "wait", "sample", "postprocess", "step"]
+    summary = summarize(trace)
+    assert summary.num_steps == 8
+    assert sum(share.seconds for share in summary.phases) == pytest.approx(summary.wall_seconds)
+    assert all(share.seconds >= 0 for share in summary.phases)
+
+
+class Behind:
+    """A program whose first step ends while it is waited for, after a second was submitted."""
+
+    def __init__(self) -> None:
+        self.told: list[Timing] = []
+
+    def keep_times(self, on: bool) -> None:
+        """It always does."""
+
+    def times(self) -> Sequence[Timing]:
+        found, self.told = self.told, []
+        return found
+
+
+def test_of_a_step_behind_ones_back_only_the_wait_counts() -> None:
+    ticks = iter(range(0, 10_000, 100))
+    program: Any = Behind()
+    trace = Trace(program, clock=lambda: next(ticks))
+    for _ in range(2):
+        trace.phase("submit", rows=1)
+    trace.phase("submit")
+    trace.phase("wait")
+    # It began long before: 60 of the wait are b's, and 40 of it the end of a.
+    program.told = [Timing("a", "linear", 0, 240), Timing("b", "add", 240, 60)]
+    trace.phase("sample")
+    trace.end_step()
+    trace.stop()
+    found = {event.name: (event.began_ns, event.ns) for event in trace.events}
+    assert found["wait"] == (300, 100)
+    assert found["a"] == (300, 40)
+    assert found["b"] == (340, 60)
+    shares = {share.name: share.seconds for share in summarize(trace).phases}
+    assert shares["wait"] == 0
+    assert shares["nodes"] == pytest.approx(100e-9)
+    assert shares["submit"] == pytest.approx(200e-9)
 
 
 class Clocked:

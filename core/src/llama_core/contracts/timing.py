@@ -26,4 +26,7 @@ class TimingProgram(Program, Protocol):
         """Start or stop; a step costs nothing more while it is off, which it is at first."""
 
     def times(self) -> Sequence[Timing]:
-        """Of the last step that ended, in the order they ran, once; none while off."""
+        """Of the last step that ended, in the order they ran, once; none while off.
+
+        A step that goes on after `submit` has returned ends where its result is had.
+        """

@@ -131,13 +131,17 @@ class Trace(Untraced):
         ns = now - began
         self._in_phases += ns
         inner, self._inner = self._inner, []
-        if name == "submit" and self._timed is not None:
-            for one in self._timed.times():
+        if name in ("submit", "wait") and self._timed is not None:
+            times = self._timed.times()
+            # What is waited for has just ended, and may have begun before: only the wait counts.
+            late = ns - max((one.began_ns + one.ns for one in times), default=0)
+            shift = late if name == "wait" else 0
+            for one in times:
                 # The program's clock may begin or tick otherwise: what is nested stays within.
-                start = min(one.began_ns, ns)
-                node_ns = min(one.ns, ns - start)
+                start = min(max(one.began_ns + shift, 0), ns)
+                end = min(max(one.began_ns + one.ns + shift, start), ns)
                 at = began - self._zero + start
-                inner.append(Event("node", one.name, at, node_ns, {"op": one.op}))
+                inner.append(Event("node", one.name, at, end - start, {"op": one.op}))
         own = ns - sum(event.ns for event in inner)
         self._add(Event("phase", name, began - self._zero, ns, about), own)
         for event in inner:
