@@ -169,7 +169,7 @@ def test_a_listener_steps_a_program_while_an_engine_steps_its_own(program) -> No
     for number in range(12):
         engine.add(Request(f"r{number}", (1, 2, 3), Params(max_tokens=6)))
     while engine.has_work:
-        plugins.events.emit(events.Shutdown())
+        plugins.events.emit(events.Shutdown(reason="a test"))
         engine.step()
     assert plugins.events.flush(30)
     assert len(heard) >= 12
