@@ -20,7 +20,10 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
 def orthogonalize(x_ZNK: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values come to lie in 0.7 to 1.2."""
+    """The nearest semi-orthogonal matrices, roughly.
+
+    Singular values come to lie in 0.6 to 1.25; those that were nothing beside the others stay less.
+    """
     tall = x_ZNK.shape[-2] > x_ZNK.shape[-1]
     x = x_ZNK.mT if tall else x_ZNK
     # bf16 is enough for a direction, and on an accelerator many times faster.
