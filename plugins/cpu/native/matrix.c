@@ -79,26 +79,37 @@ static int32_t stored_bits(int32_t kind) {
     return kind == M_CODES8 ? 8 : kind == M_CODES2 ? 2 : kind == M_CODES1 ? 1 : 4;
 }
 
+/* Up to four codes of a row into the bytes that they share with those of the next quads. */
+static inline uint32_t pack_quad(uint8_t *at, const uint8_t *from, size_t count, uint32_t low, int32_t left,
+                                 uint8_t flip) {
+    uint32_t codes = 0, there, flips = 0;
+    memcpy(&codes, from, count);
+    memset(&flips, flip, count);
+    memcpy(&there, at, 4);
+    there |= ((codes ^ flips) & low) << left; /* within each byte, since no code leaves its own */
+    memcpy(at, &there, 4);
+    return codes;
+}
+
 static void pack_codes(packing *p, int32_t panel) {
     const llama_weight_source *s = p->source;
     const matrix *m = p->to;
     uint8_t *to = m->data + (size_t)(p->first + panel) * m->panel_bytes;
-    const int32_t shift = s->kind == LLAMA_W_AFFINE && m->kind == M_CODES8 ? 128 : 0;
-    const int32_t most = (1 << s->bits) - 1, bits = stored_bits(m->kind);
+    const uint8_t flip = s->kind == LLAMA_W_AFFINE && m->kind == M_CODES8 ? 128 : 0; /* less 128 */
+    const int32_t bits = stored_bits(m->kind), within = 8 / bits;
+    const uint32_t each = 0x01010101u, low = each * ((1u << bits) - 1u);
+    uint32_t seen = 0;
     for (int32_t i = 0; i < PANEL && panel * PANEL + i < s->rows; i++) {
         const uint8_t *from = (const uint8_t *)s->data + (size_t)(panel * PANEL + i) * (size_t)s->cols;
-        for (int32_t k = 0; k < s->cols; k++) {
-            int32_t code = from[k];
-            if (code > most) atomic_store(&p->bad_code, 1);
-            if (m->kind == M_CODES8) {
-                to[(size_t)(k / 4) * 64 + (size_t)i * 4 + (size_t)(k % 4)] = (uint8_t)(code - shift);
-                continue;
-            }
-            const int32_t quad = k / 4, within = 8 / bits;
-            uint8_t *at = to + (size_t)(quad / within) * 64 + (size_t)i * 4 + (size_t)(k % 4);
-            *at |= (uint8_t)((code & ((1 << bits) - 1)) << quad % within * bits);
+        const int32_t quads = s->cols / 4, rest = s->cols % 4;
+        for (int32_t quad = 0; quad < quads + (rest != 0); quad++) {
+            uint8_t *at = to + (size_t)(quad / within) * 64 + (size_t)i * 4;
+            const int32_t left = quad % within * bits;
+            seen |= quad < quads ? pack_quad(at, from + quad * 4, 4, low, left, flip)
+                                 : pack_quad(at, from + quad * 4, (size_t)rest, low, left, flip);
         }
     }
+    if (seen & ~(each * ((1u << s->bits) - 1u))) atomic_store(&p->bad_code, 1);
 }
 
 static void pack_small(packing *p, int32_t panel, const float *from, void *to) {

@@ -36,11 +36,22 @@ def unpack(bytes_NB: Array, bits: int, columns: int) -> Array:
     if bits == 8:
         return bytes_NB
     if 8 % bits == 0:
-        shifts = np.arange(0, 8, bits, dtype=np.uint8)
-        lanes = (bytes_NB[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-        return lanes.reshape(rows, bytes_NB.shape[1] * (8 // bits))[:, :columns]
+        return _spread(bytes_NB, bits).reshape(rows, bytes_NB.shape[1] * (8 // bits))[:, :columns]
     stream = np.unpackbits(
         np.ascontiguousarray(bytes_NB), axis=-1, count=columns * bits, bitorder="little"
     )
     codes = np.packbits(stream.reshape(rows, columns, bits), axis=-1, bitorder="little")
     return codes[..., 0]
+
+
+def _spread(bytes_NB: Array, bits: int) -> Array:
+    """Each byte as a word with one code a byte: several times as fast as lane by lane. Shifted by
+    8 - bits once for every code before it, a code lies in a byte of its own."""
+    per_byte = 8 // bits
+    words = bytes_NB.astype(f"<u{per_byte}", order="C")
+    shifted = words.copy()
+    for _ in range(1, per_byte):
+        shifted <<= 8 - bits
+        words |= shifted
+    words &= int.from_bytes(bytes([(1 << bits) - 1]) * per_byte, "little")
+    return words.view(np.uint8)
