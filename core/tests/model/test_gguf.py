@@ -409,6 +409,8 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "no alignment": ({"keys": [key("general.alignment", 8, text("x"))]}, "is str, not a power"),
     "axes": ({"infos": [("a", (1,) * 9, 0, 0)]}, "9 axes"),
     "past the end": ({"infos": [("a", (8,), 0, 0)], "data": bytes(31)}, "ends past"),
+    "cut": ({"infos": [(name, (8,), 0, 32 * n) for n, name in enumerate("abc")],
+             "data": bytes(40)}, "'b' of 32 bytes at [0-9]+ ends past .*, as do 1 more"),
     "offset": ({"infos": [("a", (8,), 0, 1 << 62)], "data": bytes(32)}, "ends past"),
     "product": ({"infos": [("a", (1 << 60, 1 << 60), 0, 0)], "data": bytes(32)}, "cannot have"),
     "unaligned": ({"infos": [("a", (8,), 0, 8)], "data": bytes(64)}, "not at a multiple of 32"),

@@ -323,6 +323,14 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
     assert (named.token, named.cache) == ("hf_env", Path("/c"))
 
 
+@pytest.mark.parametrize("address", ["nonsense", "http://x:99999", "http://[::1", "ftp://x"])
+def test_an_address_that_is_none_is_not_asked(tmp_path: Path, address: str) -> None:
+    with pytest.raises(HubError, match="that is no URL") as caught:
+        pull("hf:org/tiny", HubSettings(address, tmp_path))
+    assert caught.value.remedy is not None
+    assert "HF_ENDPOINT" in caught.value.remedy
+
+
 @pytest.mark.parametrize("text", ["", "hf:", "a/b/c", "../x", "a/..", "o/n:../x", "-a/b", "a--b/c"])
 def test_references_that_name_nothing(text: str) -> None:
     with pytest.raises(HubError, match="does not name a model"):

@@ -49,7 +49,10 @@ PROMPT_TOKENS = 512
 @click.command("bench", epilog="Example: llama bench ./model --against reference --batch 1,8")
 @click.argument("model", shell_complete=complete_model)
 @click.option("--backend", help="The backend to measure; the best that has a device by default.")
-@click.option("--against", help="Another backend, measured in turns with the first.")
+@click.option(
+    "--against",
+    help="A backend measured in turns with the first; the same one shows what is chance.",
+)
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(1),
@@ -171,12 +174,12 @@ def _lines(work: Work, sides: Sequence[Side], rows: Sequence[Row]) -> Iterator[s
     ours, *other = sides
     device = ours.subject.choice.devices[0].name if ours.subject.choice.devices else ""
     yield f"{ours.subject.name} on {ours.backend} ({device}), median of {work.repeat} rounds"
-    acts = {side.backend: side.subject.plan.act.replace(" ", " and ") for side in sides}
+    acts = {side.label: side.subject.plan.act.replace(" ", " and ") for side in sides}
     if set(acts.values()) != {"none"}:
-        told = ", ".join(f"{act} on {backend}" for backend, act in acts.items())
+        told = ", ".join(f"{act} on {label}" for label, act in acts.items())
         yield f"activations of linears: {told}"
     header = ["", "median", "range", "unit"]
-    header += [other[0].backend, "ratio"] if other else []
+    header += [other[0].label, "ratio"] if other else []
     cells = [[row.metric.partition(".")[2], *_figures(row, bool(other)), row.note] for row in rows]
     yield from table((*header, "what"), cells)
 

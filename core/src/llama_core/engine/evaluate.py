@@ -272,7 +272,7 @@ def log_softmax(logits_RV: NDArray[np.float32], window: int = 0, position: int =
         raise EvaluationError(
             f"the logits after token {position + row} of window {window} hold NaN, or nothing "
             "that is finite",
-            remedy="Look for NaN in the weights, or compute in a wider type.",
+            remedy="Look for NaN with llama show MODEL --check, or compute in a wider type.",
         )
     x_RV -= top_R1
     x_RV -= np.log(np.exp(x_RV).sum(1, keepdims=True))

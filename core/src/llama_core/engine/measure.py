@@ -57,6 +57,7 @@ class Side:
     """One of the models measured, and what was found."""
 
     subject: Subject
+    label: str  # in rows: the backend's name, and another where both sides are of one backend
     memory_bytes: int | None = None
     samples: Samples = field(default_factory=dict)
 
@@ -108,11 +109,13 @@ def measure(
 ) -> list[Side]:
     """Load each side, then every round on all of them in turn. `opened` is given each subject as
     soon as it is there, to see to its end."""
-    sides = []
+    sides: list[Side] = []
     for one in wanted:
         before = _begin_peak()
-        side = Side(open_subject(plugins, one))
-        opened(side.subject)
+        subject = open_subject(plugins, one)
+        opened(subject)
+        name = subject.choice.name
+        side = Side(subject, f"{name} again" if any(name == s.label for s in sides) else name)
         _round(side.subject, work, np.random.default_rng(work.repeat))
         side.memory_bytes = None if before is None else _memory("VmHWM") - before
         sides.append(side)
@@ -134,11 +137,11 @@ def rows(work: Work, side: Side, peer: Side | None = None) -> list[Row]:
         ratio, note = None, metric.note
         if peer is not None:
             theirs = peer.samples[name]
-            other = peers[peer.backend] = statistics.median(theirs)
+            other = peers[peer.label] = statistics.median(theirs)
             ratio = value / other if metric.higher_is_better else other / value
-            note += f"; {peer.backend} {min(theirs):.4g} to {max(theirs):.4g}"
+            note += f"; {peer.label} {min(theirs):.4g} to {max(theirs):.4g}"
         spread = min(ours), max(ours)
-        full = f"{side.backend}.{name}"
+        full = f"{side.label}.{name}"
         found.append(Row(full, value, metric.unit, spread, peers=peers, ratio=ratio, note=note))
     return found
 
@@ -251,17 +254,17 @@ def _request(name: str, prompt: Ints, max_tokens: int) -> Request:
 
 
 def _load_row(side: Side, peer: Side | None) -> Row:
-    theirs = {} if peer is None else {peer.backend: peer.subject.load_seconds}
+    theirs = {} if peer is None else {peer.label: peer.subject.load_seconds}
     note = "from files to engine, once; the files may have been in the system's cache" + FIRST
-    return Row(f"{side.backend}.load", side.subject.load_seconds, "s", peers=theirs, note=note)
+    return Row(f"{side.label}.load", side.subject.load_seconds, "s", peers=theirs, note=note)
 
 
 def _memory_row(side: Side, peer: Side | None) -> Row:
-    theirs = {} if peer is None else {peer.backend: peer.memory_bytes}
+    theirs = {} if peer is None else {peer.label: peer.memory_bytes}
     note = "growth of resident memory over loading and one round; no device's own" + FIRST
     if side.memory_bytes is None:
         note = "this system does not tell a peak"
-    return Row(f"{side.backend}.memory.peak", side.memory_bytes, "bytes", peers=theirs, note=note)
+    return Row(f"{side.label}.memory.peak", side.memory_bytes, "bytes", peers=theirs, note=note)
 
 
 def _begin_peak() -> int | None:

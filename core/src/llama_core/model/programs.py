@@ -127,7 +127,7 @@ def note_not_finite(batch: Batch, rows: Array, announcements: Announcements) -> 
         whose = sorted({sequence_of(batch, row) for row in rows.tolist()})
         announcements.note(
             f"logits of sequences {', '.join(map(str, whose))} hold NaN or infinity",
-            remedy="Look for NaN in the weights, or compute in a wider type.",
+            remedy="Look for NaN with llama show MODEL --check, or compute in a wider type.",
         )
 
 

@@ -217,6 +217,7 @@ def _entries(
     """All tensors, or all that is wrong with them."""
     found: dict[str, Entry] = {}
     faults = []
+    beyond = []
     ranges = []
     for name, shape, kind, offset in infos:
         what = f"tensor {quoted(name)}"
@@ -236,9 +237,12 @@ def _entries(
         elif offset % alignment:
             faults.append(f"{what} lies at {offset}, not at a multiple of {alignment}")
         elif start + offset + num_bytes > size:
-            faults.append(f"{what} of {num_bytes} bytes at {start + offset} ends past {size}")
+            beyond.append(f"{what} of {num_bytes} bytes at {start + offset} ends past {size}")
         else:
             ranges.append((offset, offset + num_bytes, what))
+    if beyond:  # of a file that was cut, mostly: the first says it for all
+        more = f", the file's end, as do {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        faults.append(beyond[0] + more)
     last = 0
     before = ""
     for first, end, what in sorted(ranges):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from llama_core.model.files.faults import ModelFileError, quoted
 from llama_core.model.files.jsontext import parse_object
@@ -60,6 +60,7 @@ def _file(said: dict[str, Any]) -> RemoteFile:
 
 
 def _ask(reference: Reference, settings: HubSettings) -> bytes:
+    _check_endpoint(settings)
     from huggingface_hub import get_session
     from huggingface_hub.errors import HfHubHTTPError, HTTPError
     from huggingface_hub.utils import hf_raise_for_status
@@ -82,6 +83,19 @@ def _ask(reference: Reference, settings: HubSettings) -> bytes:
             remedy="Check the connection; what was pulled before runs with HF_HUB_OFFLINE=1.",
         ) from None
     return bytes(answer)
+
+
+def _check_endpoint(settings: HubSettings) -> None:
+    try:
+        parts = urlsplit(settings.endpoint)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that can be none
+        right = False
+    if not right:
+        raise HubError(
+            f"the hub's address is {settings.endpoint!r}, and that is no URL",
+            remedy="Set HF_ENDPOINT to one, as in https://huggingface.co, or leave it unset.",
+        )
 
 
 def _no_hub(settings: HubSettings, why: str) -> HubError:

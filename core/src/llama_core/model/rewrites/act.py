@@ -18,11 +18,11 @@ import numpy as np
 from llama_core.contracts.backend import Support
 from llama_core.contracts.rewrite import Phase
 from llama_core.contracts.step import Batch, Plan, Want
-from llama_core.errors import ConfigError
+from llama_core.errors import ConfigError, OptionsError
 from llama_core.model import ops
 from llama_core.model.encodings.grouped import AffineLayout
 from llama_core.model.graph import Graph, GraphError, Node
-from llama_core.model.numerics import Array
+from llama_core.model.numerics import ACT, Array
 from llama_core.model.op_backend import OpBackend
 from llama_core.model.weights import DenseWeights, OverlayWeights, Weights
 
@@ -41,6 +41,11 @@ class SetAct:
         skip: tuple[str, ...] | None = None,
         scales: Mapping[str, float] | None = None,  # of `static`, by node
     ) -> None:
+        if act != "auto" and not ACT.fullmatch(act):
+            raise OptionsError(
+                f"act is {act!r} and must be auto, none, static or q8:<block>",
+                remedy="For instance: q8:32",
+            )
         if scales is not None and act != "static":
             raise ConfigError(f"scales go with act 'static', not with {act!r}")
         self.act = act
