@@ -1,14 +1,19 @@
 """Choosing a backend by rule, and saying why: the one named, else the best that has a device.
 
 The rule: by the priority that manifests declare (0 oracle, 30 general framework, 60 native CPU
-kernels, 90 native accelerator), then by name. Backends of lower priority are not even imported once
-one is found, so a GPU that only they can use goes unseen: the reason names them.
+kernels, 90 native accelerator), then by name. Where a GPU is preferred and the highest has the CPU
+alone, lower ones are asked for a GPU too, if the system shows one: else they are not even imported,
+which may take seconds, and the reason names them.
 """
 
 from __future__ import annotations
 
+import os
+import platform
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from llama_core.contracts.backend import SPEC, Backend, Devices
@@ -65,8 +70,11 @@ def choose_backend(
         plugins.capabilities(SPEC.kind), key=lambda one: (-one.provides.priority, one.provides.name)
     )
     rejected: dict[str, str] = {}
-    for number, offer in enumerate(offers, 1):
+    best: BackendChoice | None = None  # has the CPU alone, where a GPU is preferred
+    for number, offer in enumerate(offers):
         name = offer.provides.name
+        if best is not None and not offer.provides.priority:
+            break  # the oracle is no way to a GPU
         if offer.reason is not None:
             rejected.setdefault(name, str(offer.reason))
             continue
@@ -76,18 +84,38 @@ def choose_backend(
             rejected[name] = str(error)
             continue
         devices = devices_of(plugins, name, backend)
+        fitting = [one for one in devices if (one.kind != "cpu") == prefer_gpu]
+        reason = f"highest priority ({offer.provides.priority}) of those that run here"
         if not devices:
             rejected[name] = devices.reason or "it has no device"
-        elif not prefer_gpu and all(device.kind != "cpu" for device in devices):
-            rejected[name] = "a CPU was asked for"
-        else:
-            reason = f"highest priority ({offer.provides.priority}) of those that run here"
-            unasked = [one.provides.name for one in offers[number:] if one.provides.priority]
-            if prefer_gpu and unasked and all(device.kind == "cpu" for device in devices):
-                reason += f"; not asked for a GPU, being lower: {', '.join(unasked)}"
+        elif fitting:
+            if best is not None:
+                reason = f"highest priority ({offer.provides.priority}) of those with a GPU here"
+                rejected = {best.name: "it has the CPU alone, and a GPU is preferred", **rejected}
             return BackendChoice(name, devices, reason, rejected, backend=backend)
+        elif not prefer_gpu:
+            rejected[name] = "a CPU was asked for"
+        elif best is not None:
+            rejected[name] = "it has no GPU here, and is lower"
+        else:
+            best = BackendChoice(name, devices, reason, rejected, backend=backend)
+            lower = [one.provides.name for one in offers[number + 1 :] if one.provides.priority]
+            if lower and not gpu_in_sight():
+                unasked = f"; no GPU is in sight here, so these were not asked: {', '.join(lower)}"
+                return replace(best, reason=reason + unasked)
+    if best is not None:
+        return best
     reasons = [f"backend {name}: {why}" for name, why in rejected.items()]
     raise MissingCapability(
         sentence("no backend can run here", *reasons),
         remedy="Install one, for instance with: pip install llama-plugin-NAME",
     )
+
+
+def gpu_in_sight() -> bool:
+    """Whether the system shows a GPU that general frameworks use; none of them is imported."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "nvcuda.dll").exists()
+    return any(Path(one).exists() for one in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
