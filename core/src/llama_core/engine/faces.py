@@ -7,7 +7,6 @@ subclasses know: `ThreadedEngine` here drives one in a thread of this process, `
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -15,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, 
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_core.contracts.postprocessor import Piece
 from llama_core.engine.engine import Engine
@@ -23,6 +22,9 @@ from llama_core.engine.faults import EngineClosed, InvalidRequest, QueueFull
 from llama_core.engine.request import Finish, Logprob, Request, Update, Usage, check_types
 from llama_core.errors import LlamaError
 from llama_core.isolation import explain, let_pass
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(slots=True)
@@ -82,7 +84,11 @@ class Mailbox:
         self.loop = loop
         self.abandoned = False  # nobody reads any more; it waits for its request to end
         self._updates: SimpleQueue[Update] = SimpleQueue()
-        self._ready = None if loop is None else asyncio.Event()
+        self._ready: asyncio.Event | None = None
+        if loop is not None:
+            import asyncio  # whoever has no loop is spared its import
+
+            self._ready = asyncio.Event()
 
     def put(self, update: Update) -> None:
         """From the loop's own thread, where there is a loop."""
@@ -132,7 +138,9 @@ class Face(ABC):
 
     async def astream(self, request: Request) -> AsyncGenerator[Update]:
         """The same for asyncio. Closing the generator, or cancelling its task, cancels it."""
-        box = self._open(request, asyncio.get_running_loop())
+        from asyncio import get_running_loop
+
+        box = self._open(request, get_running_loop())
         try:
             async for update in box:
                 yield update

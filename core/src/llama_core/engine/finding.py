@@ -15,7 +15,6 @@ from llama_core.contracts.format import SPEC as FORMAT
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.model import SPEC as MODEL
 from llama_core.errors import did_you_mean, plain, sentence
-from llama_core.model import hub
 from llama_core.model.architectures import model_type, text_config, unknown
 from llama_core.model.files import open_model
 from llama_core.model.files.resolve import HUB
@@ -36,10 +35,14 @@ def find_model(plugins: Plugins, reference: str | Path) -> ModelFiles:
 
 def pulled_names() -> list[str]:
     """The models of the hub that are on this machine."""
+    from llama_core.model import hub
+
     return [one.name for one in hub.list_models(hub.HubSettings.from_environment())]
 
 
 def _pulled(text: str) -> Path:
+    from llama_core.model import hub
+
     try:
         return hub.pulled(text)
     except hub.HubError as error:
