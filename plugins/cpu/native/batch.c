@@ -87,8 +87,8 @@ static int32_t check_wants(llama_program *p, const llama_batch *b, const llama_r
             if (want == LLAMA_LOGITS && (!out->logits || p->logits < 0))
                 return program_fail(p, LLAMA_ARGUMENT, "row %d wants logits, and there are none", r);
             if (want != LLAMA_TOKEN_ID) continue;
-            if (!out->tokens || p->logits < 0 || !b->chains || b->chains[s].count < 1)
-                return program_fail(p, LLAMA_ARGUMENT, "row %d wants a token, and there is no chain", r);
+            if (!out->tokens || p->logits < 0 || !b->chains || !chain_makes_sense(b->chains + s))
+                return program_fail(p, LLAMA_ARGUMENT, "row %d wants a token, and there is no chain that gives one", r);
         }
     return LLAMA_OK;
 }

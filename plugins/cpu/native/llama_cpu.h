@@ -3,10 +3,17 @@
  * A program is built once (values, weights, operations, then `llama_program_finish`), and then
  * stepped: one call runs a whole batch of rows through all operations on the pool's threads.
  *
- * Every function that can fail gives a llama_status and never aborts; `llama_program_message`
- * says more of the last failure. A pool may serve several programs and any threads; their steps
- * take turns. One program is used by one thread at a time: a second gets LLAMA_BUSY. After a fork
- * the child has none of the pool's threads, so its calls give LLAMA_FORKED; freeing is allowed.
+ * Every function that can fail gives a llama_status and never aborts; what is handed out through
+ * `out` or `id` is written only where it is LLAMA_OK, and `llama_program_message` says more.
+ *
+ * Threads: a pool serves any number of programs and threads, whose steps take turns. A program is
+ * built by one thread. Once finished it may be called from any; of two calls at once that step,
+ * copy, rewrite, turn or set a clock, the second gets LLAMA_BUSY. After a fork the child has none of
+ * the pool's threads, so these calls give LLAMA_FORKED there; freeing is allowed. Nothing here is
+ * for a signal handler.
+ *
+ * Memory: what a call is given it copies, unless it says otherwise; pools and programs are the
+ * caller's to free, texts are the library's. A NULL where something is needed is LLAMA_ARGUMENT.
  *
  * Results do not depend on the number of threads, on what shares a batch, or on how a sequence is
  * cut into steps: within a tier they are the same bits.
@@ -28,7 +35,7 @@ extern "C" {
 
 /* cdef: begin */
 
-/* Raised with every change of what is declared here. */
+/* Raised with every change of what is declared here. From any thread. */
 int32_t llama_abi(void);
 
 enum llama_status {
@@ -47,10 +54,12 @@ enum llama_status {
     LLAMA_FILE = 12      /* a file is no program, is cut short, or was written for another ABI */
 };
 
-/* One short sentence for a status. */
+/* One short sentence for a status, never NULL and never to be freed. From any thread. */
 const char *llama_status_text(int32_t status);
 
 /* ---- tiers and threads ---------------------------------------------------------------------- */
+
+/* These may be called from any thread; the texts are never to be freed. */
 
 /* The names of all tiers compiled in, best first: NULL past the last. */
 const char *llama_tier_name(int32_t index);
@@ -59,7 +68,8 @@ int32_t llama_tier_runs(const char *name);
 /* The tier in use: LLAMA_CPU_TIER where it is set, else the best that runs; NULL if that does
  * not run here. Chosen at the first call. */
 const char *llama_tier(void);
-/* Choose another tier for programs made from now on; NULL for the choice at start. */
+/* Choose another tier for programs made from now on, by any thread; NULL for the choice at start.
+ * LLAMA_TIER where it does not run here, and then nothing changes. */
 int32_t llama_tier_use(const char *name);
 /* How many processors this process may use: affinity and cgroup quota respected. */
 int32_t llama_cpu_count(void);
@@ -67,10 +77,12 @@ int32_t llama_cpu_count(void);
 typedef struct llama_pool llama_pool;
 
 /* A pool of `threads` threads, the caller's own included; 0 for LLAMA_CPU_THREADS or, where that
- * is not set, llama_cpu_count(). */
+ * is not set, llama_cpu_count(). The threads block all signals and sleep between steps.
+ * LLAMA_ARGUMENT outside of 0 to 256, LLAMA_THREADS, LLAMA_MEMORY. */
 int32_t llama_pool_new(int32_t threads, llama_pool **out);
+/* How many it has, 0 for NULL. */
 int32_t llama_pool_threads(const llama_pool *pool);
-/* After the last of its programs is freed. */
+/* After the last of its programs is freed, when no call is under way. NULL is nothing to free. */
 void llama_pool_free(llama_pool *pool);
 
 /* ---- building a program --------------------------------------------------------------------- */
@@ -196,40 +208,55 @@ typedef struct llama_op {
     int32_t normalize;  /* moe */
 } llama_op;
 
-/* `pool` must outlive the program. */
+/* An empty program of the tier in use. `pool` must outlive it. LLAMA_ARGUMENT where a limit is below
+ * 1, or rows or sequences are above 2^24; LLAMA_TIER, LLAMA_MEMORY. */
 int32_t llama_program_new(llama_pool *pool, const llama_limits *limits, llama_program **out);
-/* Layers whose attention shares a block table; groups are numbered from 0. */
+/* The calls from here to `llama_program_finish` build. After it they give LLAMA_ARGUMENT, but for
+ * those to look at matrices and to rewrite them and for angles. LLAMA_ARGUMENT is also for numbers
+ * that make no sense, and the message says which; any may give LLAMA_MEMORY.
+ *
+ * Layers whose attention shares a block table; groups are numbered from 0. */
 int32_t llama_program_group(llama_program *p, int32_t layers, int32_t kv_heads, int32_t head_dim);
 /* A value [rows, width]; `gathered` values have the rows that give something. Numbered from 0. */
 int32_t llama_program_value(llama_program *p, int32_t width, int32_t gathered, int32_t *id);
+/* Pack a matrix, on the pool's threads; numbered from 0. LLAMA_NAN where a number, a scale, a minimum
+ * or an entry of its table is not a number; LLAMA_FORKED. */
 int32_t llama_program_weight(llama_program *p, const llama_weight_source *source, int32_t *id);
 /* The same in parts, so that the source need not be in memory at once. The part that begins at row 0
  * makes a matrix of `rows` rows and gives its id; the others go on with it, in order, each but the
  * last with a multiple of 16 rows. */
 int32_t llama_program_weight_part(llama_program *p, const llama_weight_source *source, int32_t row,
                                   int32_t rows, int32_t *id);
-/* Raised with every change in how matrices lie packed. */
+/* Raised with every change in how matrices lie packed. From any thread. */
 int32_t llama_packing(void);
-/* How a matrix lies; its pointers are good until the program is freed. */
+/* How a matrix lies; its pointers are the program's, to be read until it is freed or the matrix is
+ * rewritten. */
 int32_t llama_program_packed(const llama_program *p, int32_t weight, llama_packed *out);
 /* A matrix that was packed before, in memory that stays the caller's and must stay as it is until the
  * program is freed. Sizes are checked, the numbers are not. */
 int32_t llama_program_adopt(llama_program *p, const llama_packed *packed, int32_t *id);
-/* Rewrite a matrix of 32-bit floats in place, an adapter's say, between steps. */
+/* Rewrite a matrix of 32-bit floats in place, an adapter's say, between steps: [rows, cols] numbers.
+ * LLAMA_NAN, LLAMA_MEMORY, and then it stays as it was; LLAMA_BUSY, LLAMA_FORKED. */
 int32_t llama_program_rewrite(llama_program *p, int32_t weight, const float *data);
+/* Add an operation; it reads values that operations before it write. LLAMA_NAN where its vector or
+ * bias holds what is not a number. */
 int32_t llama_program_add(llama_program *p, const llama_op *op);
-/* Cosines and sines [count, half] of the next `count` positions of a table, numbered from 0. */
+/* Cosines and sines [count, half] of the next `count` positions of a table, numbered from 0. Tables
+ * that are there may grow after `llama_program_finish`, too: the context ends where the shortest does.
+ * LLAMA_BUSY, LLAMA_FORKED. */
 int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_t count,
                            const float *cosines, const float *sines);
-/* Plan buffers; `logits` and `hidden` are gathered values, or -1. */
+/* Plan buffers and take memory for past tokens; `logits` and `hidden` are gathered values, or -1. A
+ * failure leaves the program to be finished otherwise, or to be freed. */
 int32_t llama_program_finish(llama_program *p, int32_t logits, int32_t hidden);
 
 /* Or all of that at once, from a file that `python -m llama_plugin_cpu.export` wrote. `limits` says
  * what to make room for, and its vocab_size, hidden_size and context_length are filled in from the
- * file. Where it fails `*out` may still be a program, to ask for the message and to be freed. */
+ * file. LLAMA_FILE, and what the calls above give. Where it fails `*out` is NULL or a program, to ask
+ * for the message and to be freed. */
 int32_t llama_program_load(llama_pool *pool, const char *path, llama_limits *limits,
                            llama_program **out);
-/* How many groups there are, each with a block table for every sequence of a batch. */
+/* How many groups there are, each with a block table for every sequence of a batch; 0 for NULL. */
 int32_t llama_program_groups(const llama_program *p);
 
 /* ---- running it ----------------------------------------------------------------------------- */
@@ -278,21 +305,31 @@ typedef struct llama_results {
     int32_t *tokens; /* [rows that want a token]; -1 where no logit was a number */
 } llama_results;
 
+/* Run a batch. The batch and the room for results are the caller's, and are not looked at afterwards.
+ * LLAMA_TOKEN, LLAMA_POSITION, LLAMA_BLOCK, LLAMA_LIMIT, LLAMA_ARGUMENT before anything has run;
+ * LLAMA_BUSY, LLAMA_FORKED. LLAMA_MEMORY where there is no room to sort a vocabulary for a chain: the
+ * step has run then, but its results are not whole. */
 int32_t llama_program_step(llama_program *p, const llama_batch *batch, const llama_results *out);
 /* Hold a clock to the instructions of every step from now on: `times` has room for two numbers of
  * each of the `count` instructions, nanoseconds since the step began and nanoseconds taken. The
  * first is -1 where an instruction had no rows, -2 where it ran together with the one before it.
- * NULL puts the clock away. */
+ * NULL puts the clock away; until then `times` must stay. LLAMA_ARGUMENT where `count` is another,
+ * LLAMA_BUSY, LLAMA_FORKED. */
 int32_t llama_program_clock(llama_program *p, int64_t *times, int32_t count);
-/* Copy blocks: `count` triples of group, from, to. */
+/* Copy blocks: `count` triples of group, from, to. LLAMA_BLOCK where one is not there, before any is
+ * copied; LLAMA_BUSY, LLAMA_FORKED. */
 int32_t llama_program_copy(llama_program *p, const int32_t *triples, int32_t count);
-/* What went wrong in the program's last failed call. */
+/* What went wrong in the program's last failed call, empty where nothing did. The text is the
+ * program's and lasts until its next call; read it on the thread that made the failed one. */
 const char *llama_program_message(const llama_program *p);
-/* Bytes of packed weights, of the memory of past tokens, and of the step's own buffers. */
+/* Bytes of packed weights (`what` is 0), of the memory of past tokens (1), of the step's own
+ * buffers (2). */
 int64_t llama_program_bytes(const llama_program *p, int32_t what);
+/* When no call on it is under way. NULL is nothing to free. */
 void llama_program_free(llama_program *p);
 
-/* Choose a token from one row of logits; -1 where none is a number. */
+/* Choose a token from one row of logits; -1 where one is not a number or the greatest is infinite.
+ * LLAMA_ARGUMENT where the chain makes no sense, LLAMA_MEMORY. From any thread, without a program. */
 int32_t llama_sample(const float *logits, int32_t vocab_size, const llama_chain *chain,
                      int32_t *token);
 

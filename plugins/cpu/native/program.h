@@ -123,6 +123,7 @@ int32_t plan_program(llama_program *p);             /* plan.c */
 int32_t kv_allocate(llama_program *p);              /* kv.c */
 void kv_free(llama_program *p);                     /* kv.c */
 int32_t check_batch(llama_program *p, const llama_batch *b, const llama_results *out); /* batch.c */
+int chain_makes_sense(const llama_chain *chain); /* sample.c */
 void run_linears(llama_program *p, const instruction *i, int32_t rows);  /* linear.c */
 void run_attention(llama_program *p, const llama_op *op);                /* attend.c */
 void run_moe(llama_program *p, const instruction *i);                    /* moe.c */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "llama_cpu.h"
+#include "program.h"
 
 typedef struct left {
     int32_t n;
@@ -166,7 +166,8 @@ static int sensible(int32_t link, double number) {
     }
 }
 
-static int well_formed(const llama_chain *c) {
+int chain_makes_sense(const llama_chain *c) {
+    if (!c->links || !c->numbers) return 0;
     for (int32_t i = 0; i < c->count; i++) {
         const int32_t link = c->links[i];
         if (link < 0 || link > LLAMA_MULTINOMIAL || ends[link] != (i == c->count - 1)) return 0;
@@ -228,7 +229,7 @@ static void list(left *l, const float *logits, int32_t V, int32_t finite) {
 }
 
 int32_t llama_sample(const float *logits, int32_t V, const llama_chain *chain, int32_t *token) {
-    if (!logits || V < 1 || !chain || !token || !chain->links || !chain->numbers || !well_formed(chain))
+    if (!logits || V < 1 || !chain || !token || !chain_makes_sense(chain))
         return LLAMA_ARGUMENT;
     float most;
     int32_t finite;
