@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama_core.contracts.backend import SPEC, Backend, Devices
-from llama_core.errors import LlamaError, MissingCapability, sentence
+from llama_core.errors import LlamaError, MissingCapability, pip_install, sentence
 from llama_core.plugins import Plugins
 
 
@@ -108,7 +108,7 @@ def choose_backend(
     reasons = [f"backend {name}: {why}" for name, why in rejected.items()]
     raise MissingCapability(
         sentence("no backend can run here", *reasons),
-        remedy="Install one, for instance with: pip install llama-plugin-NAME",
+        remedy=f"Install one: {pip_install()}",
     )
 
 

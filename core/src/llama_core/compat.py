@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llama_core.contracts.spec import Spec
-from llama_core.errors import IncompatiblePlugin
+from llama_core.errors import IncompatiblePlugin, pip_install
 
 Adapters = Mapping[tuple[str, int], Callable[[Any], Any]]
 
@@ -36,7 +36,7 @@ def refusal(spec: Spec[Any], api: int, *, plugin: str, name: str) -> Incompatibl
             remedy=f"Upgrade llama-core; if the plugin is yours, write it for version {spec.api}.",
         )
     return IncompatiblePlugin(
-        what, remedy=f"Upgrade the plugin: pip install -U llama-plugin-{plugin}"
+        what, remedy=f"Upgrade the plugin: {pip_install(plugin, flags='-U ')}"
     )
 
 

@@ -111,6 +111,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(repr(name) for name in close)}?"
 
 
+def pip_install(plugin: str = "NAME", *, flags: str = "", in_checkout: str | None = None) -> str:
+    """How a plugin is installed, from an index or from a checkout of the project."""
+    here = flags if in_checkout is None else in_checkout
+    return (
+        f"pip install {flags}llama-plugin-{plugin}, or in a checkout: "
+        f"pip install {here}./plugins/{plugin}"
+    )
+
+
 def plain(value: object, limit: int = 80) -> str:
     """Text from outside, fit for one line of a terminal: escaped where need be, and bounded."""
     text = str(value)[: limit + 1]

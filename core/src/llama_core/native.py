@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llama_core.errors import IncompatiblePlugin, LlamaError
+from llama_core.errors import IncompatiblePlugin, LlamaError, pip_install
 
 SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+REINSTALL = "--force-reinstall "
 ABI_DECLARATION = "int32_t llama_abi(void);"
 
 
@@ -34,8 +35,8 @@ def load_library(
     if not path.is_file():
         raise NativeLibraryError(
             f"plugin '{plugin}' was installed without its native library {path}",
-            remedy=f"Install a wheel built for this platform: pip install --only-binary :all: "
-            f"--force-reinstall llama-plugin-{plugin}",
+            remedy="Install a wheel built for this platform: "
+            + pip_install(plugin, flags=f"--only-binary :all: {REINSTALL}", in_checkout=REINSTALL),
         )
     ffi = _parsed(declarations, path, plugin) if made is None else made
     try:
@@ -47,8 +48,8 @@ def load_library(
         raise IncompatiblePlugin(
             f"the native library {path} of plugin '{plugin}' has interface {found}, and its Python "
             f"side was written for {abi}",
-            remedy=f"Reinstall the plugin so that both come from one build: "
-            f"pip install --force-reinstall llama-plugin-{plugin}",
+            remedy="Reinstall the plugin so that both come from one build: "
+            + pip_install(plugin, flags=REINSTALL),
         )
     return ffi, lib
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llama_core.contracts.machine import SPEC, MachineFacts
-from llama_core.errors import LlamaError
+from llama_core.errors import LlamaError, pip_install
 from llama_core.plugins import Plugins
 
 
@@ -25,7 +25,6 @@ def detect(plugins: Plugins) -> dict[str, Any]:
         said.append(f"{name}: " + ("not its kind of machine" if found is None else "no facts"))
     if not asked:
         said = [
-            "no plugin that recognizes machines is installed; "
-            "one is added with: pip install llama-plugin-NAME"
+            f"no plugin that recognizes machines is installed; one is added with: {pip_install()}"
         ]
     return {"known": False, "reason": "; ".join(said)}

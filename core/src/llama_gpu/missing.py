@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_core.errors import MissingCapability, did_you_mean, sentence
+from llama_core.errors import MissingCapability, did_you_mean, pip_install, sentence
 from llama_core.plugins import Plugins
 
 
@@ -17,6 +17,6 @@ def require(plugins: Plugins, kind: str, name: str) -> None:
         remedy=sentence(
             did_you_mean(name, known),
             f"here are {', '.join(known)}" if known else None,
-            "install one that does: pip install llama-plugin-NAME",
+            f"install one that does: {pip_install()}",
         ),
     )

@@ -16,7 +16,7 @@ from llama_core.contracts.backend import SPEC, Device
 from llama_core.contracts.step import Plan
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits
-from llama_core.errors import ConfigError
+from llama_core.errors import ConfigError, pip_install
 from llama_core.model import ops
 from llama_core.model.graph import GraphError
 from llama_core.plugins import Plugins
@@ -124,5 +124,7 @@ class MultiGPUManager:
             others = [name for name in self.plugins.names(SPEC.kind) if name != choice.name]
             raise ConfigError(
                 f"backend '{choice.name}' cannot run one rank of several: {reasons[0]}",
-                remedy=f"Name another in load(model, backend=...); here are {', '.join(others)}.",
+                remedy=f"Name another in load(model, backend=...); here are {', '.join(others)}."
+                if others
+                else f"Install one that can: {pip_install()}",
             ) from error

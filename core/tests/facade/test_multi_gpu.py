@@ -201,6 +201,19 @@ def test_a_backend_that_knows_no_ranks_names_others(folder: Path, site: Site) ->
             assert llama.infer("Once", max_tokens=2)
 
 
+def test_where_no_other_backend_is_here_one_is_to_be_installed(folder: Path, site: Site) -> None:
+    provides = [{"kind": "backend", "name": "reference", "api": 1, "priority": 60}]
+    site.add("alone", {"provides": provides}, {"llama_plugin_alone/__init__.py": ALONE})
+    with site.plugins() as plugins:
+        manager = MultiGPUManager(GPUConfig(gpu_ids=[0, 1]), plugins=plugins)
+        with pytest.raises(LlamaError, match="it has no all_reduce") as caught:
+            manager.load(folder)
+    assert str(caught.value).endswith(
+        "Install one that can: pip install llama-plugin-NAME, or in a checkout: "
+        "pip install ./plugins/NAME"
+    )
+
+
 def test_a_model_that_cannot_be_split_so_says_why(folder: Path, plugins: Plugins) -> None:
     manager = MultiGPUManager(GPUConfig(gpu_ids=[0, 1, 2]), plugins=plugins)
     with pytest.raises(LlamaError, match="2 key heads do not divide by 3"):

@@ -125,7 +125,8 @@ class TestVersionTwo:
             plugins.create("transform", "older")
         assert str(caught.value) == (
             "plugin 'older' provides transform 'older' at contract version 1, and llama-core 0.1.0 "
-            "serves 2. Upgrade the plugin: pip install -U llama-plugin-older"
+            "serves 2. Upgrade the plugin: pip install -U llama-plugin-older, or in a checkout: "
+            "pip install -U ./plugins/older"
         )
 
     def test_version_0_is_no_version(self, site: Site, install: Install, said: list[str]) -> None:

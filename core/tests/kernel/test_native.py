@@ -72,7 +72,8 @@ def test_a_library_of_another_interface_is_refused(tmp_path: Path, found: int) -
     assert str(error) == (
         f"the native library {stem}{SUFFIX} of plugin 'twice' has interface {found}, and its "
         "Python side was written for 3. Reinstall the plugin so that both come from one build: "
-        "pip install --force-reinstall llama-plugin-twice"
+        "pip install --force-reinstall llama-plugin-twice, or in a checkout: "
+        "pip install --force-reinstall ./plugins/twice"
     )
 
 
@@ -89,7 +90,8 @@ def test_a_library_that_is_not_there_names_the_wheel_to_install(tmp_path: Path) 
     assert str(error) == (
         f"plugin 'twice' was installed without its native library {tmp_path / '_twice'}{SUFFIX}. "
         "Install a wheel built for this platform: pip install --only-binary :all: "
-        "--force-reinstall llama-plugin-twice"
+        "--force-reinstall llama-plugin-twice, or in a checkout: "
+        "pip install --force-reinstall ./plugins/twice"
     )
 
 
