@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
+LOGITS, HIDDEN, TOKEN = int(Want.LOGITS), int(Want.HIDDEN), int(Want.TOKEN)
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
 TOGETHER = -2  # in place of a time: it ran with the instruction before it
 _tier_lock = native.process_lock()
@@ -134,7 +136,7 @@ class CpuProgram:
         self._open()
         if not self._lengths_agree(batch):
             self._refuse(batch)
-        if len(batch.positions_T):
+        if self._reached < self.graph.context_length and len(batch.positions_T):
             self._reach(int(batch.positions_T.max()))
         try:
             return Done(self._step(batch))
@@ -147,11 +149,15 @@ class CpuProgram:
         rows, sequences = len(batch.tokens_T), len(batch.starts_S1) - 1
         beside = (batch.positions_T, batch.want_T, batch.previous_T, batch.embeddings_TD)
         per_sequence = (batch.adapters_S, batch.sampling_S, *batch.blocks_G)
+        for each in beside:  # loops, since all of this is done for every token
+            if each is not None and len(each) != rows:
+                return False
+        for one in per_sequence:
+            if one is not None and len(one) != sequences:
+                return False
         vectors = batch.embeddings_TD
         return (
             sequences >= 0
-            and all(each is None or len(each) == rows for each in beside)
-            and all(each is None or len(each) == sequences for each in per_sequence)
             and len(batch.blocks_G) == len(self.kv.groups)
             and (vectors is None or vectors.shape[1:] == (self.graph.hidden_size,))
         )
@@ -164,7 +170,7 @@ class CpuProgram:
         tokens_T = programs.tokens_of(batch, self._sampled_T)
         ids, starts = self._tables(batch)
         want_T = batch.want_T
-        counts = np.bincount(want_T, minlength=4)
+        counts = np.bincount(want_T, minlength=4).tolist()
         kept: list[Any] = []
 
         def ints(array: Any) -> Any:
@@ -183,14 +189,16 @@ class CpuProgram:
             vectors = np.ascontiguousarray(batch.embeddings_TD, np.float32)
             c.embeddings = vectors_c = ffi.from_buffer("float[]", vectors)
             kept.append(vectors_c)
-        if counts[Want.TOKEN]:
+        if counts[TOKEN]:
             c.chains = self._chains(batch, kept)
         kept.append(want)
         logits, hidden, tokens, results = self._results(counts, kept)
         self._check(self._lib.llama_program_step(self._handle, c, results))
-        self._sampled_T = np.full(len(tokens_T), -1, np.int32)
-        if tokens is not None:
-            self._sampled_T[want_T == Want.TOKEN] = tokens
+        if tokens is not None and len(tokens) == len(tokens_T):
+            self._sampled_T = tokens.copy()  # the others are the caller's
+        else:
+            self._sampled_T = np.full(len(tokens_T), -1, np.int32)
+            self._sampled_T[want_T == TOKEN] = tokens if tokens is not None else ()
         return Output(logits, hidden, tokens)
 
     def _results(self, counts: Any, kept: list[Any]) -> tuple[Any, Any, Any, Any]:
@@ -198,16 +206,16 @@ class CpuProgram:
         ffi, has = self._ffi, self.graph.outputs
         results = ffi.new("llama_results *")
         logits = hidden = tokens = None
-        if counts[Want.LOGITS] and "logits" in has:
-            logits = np.empty((counts[Want.LOGITS], self.vocab_size), np.float32)
+        if counts[LOGITS] and "logits" in has:
+            logits = np.empty((counts[LOGITS], self.vocab_size), np.float32)
             results.logits = kept_logits = ffi.from_buffer("float[]", logits)
             kept.append(kept_logits)
-        if counts[Want.HIDDEN] and "hidden" in has:
-            hidden = np.empty((counts[Want.HIDDEN], self.graph.hidden_size), np.float32)
+        if counts[HIDDEN] and "hidden" in has:
+            hidden = np.empty((counts[HIDDEN], self.graph.hidden_size), np.float32)
             results.hidden = kept_hidden = ffi.from_buffer("float[]", hidden)
             kept.append(kept_hidden)
-        if counts[Want.TOKEN]:
-            tokens = np.empty(counts[Want.TOKEN], np.int32)
+        if counts[TOKEN]:
+            tokens = np.empty(counts[TOKEN], np.int32)
             results.tokens = kept_tokens = ffi.from_buffer("int32_t[]", tokens)
             kept.append(kept_tokens)
         return logits, hidden, tokens, results
@@ -215,9 +223,10 @@ class CpuProgram:
     def _tables(self, batch: Batch) -> tuple[Any, Any]:
         """Block ids one table after another, and where each begins."""
         tables = [table for group in batch.blocks_G for table in group]
-        starts = np.zeros(len(tables) + 1, np.int32)
-        np.cumsum([len(table) for table in tables], out=starts[1:])
+        starts = np.array([0, *accumulate(map(len, tables))], np.int32)
         flat = [np.asarray(table, np.int32) for table in tables]
+        if len(flat) == 1:
+            return flat[0], starts
         return (np.concatenate(flat) if flat else np.zeros(1, np.int32)), starts
 
     def _chains(self, batch: Batch, kept: list[Any]) -> Any:
