@@ -7,6 +7,8 @@ import fcntl
 import json
 import os
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -260,6 +262,33 @@ def test_damage_that_only_a_disk_can_do_is_found_by_the_digests(
     _flip(path, one["parts"]["data"][0])
     os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
     assert Pack(path).faults() == [f"the section of {label} is damaged"]
+
+
+def test_the_doctor_finds_a_flipped_byte_and_the_next_load_makes_the_file_anew(
+    folder: Path, backend: CpuBackend, said: Announcements
+) -> None:
+    """Loading takes the sealed file on trust; the doctor reads every byte, and breaks the seal."""
+    whole = logits(backend, *opened(folder))
+    [path] = packs(backend)
+    environment = {**os.environ, "LLAMA_CPU_CACHE": str(path.parent)}
+
+    def doctor() -> list[str]:
+        command = [sys.executable, "-m", "llama_core", "doctor", "--json"]
+        done = subprocess.run(command, capture_output=True, env=environment, check=True)
+        faults: list[str] = json.loads(done.stdout)["backends"]["cpu"]["faults"]
+        return faults
+
+    assert doctor() == []
+    found = path.stat()
+    label, one = next(iter(Pack(path).sections.items()))
+    _flip(path, one["parts"]["data"][0])
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    [fault] = doctor()
+    assert fault.startswith(f"{path}: the section of {label} is damaged")
+    assert np.array_equal(logits(backend, *opened(folder)), whole)
+    assert [text for text in said.counts if "made anew" in text]
+    assert Pack(path).faults() == []
+    assert doctor() == []
 
 
 def test_another_process_that_packs_the_same_is_left_to_write(

@@ -91,15 +91,17 @@ def _backends(plugins: Plugins) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in plugins.names("backend"):
         try:
-            devices = devices_of(plugins, name, plugins.create("backend", name))
+            backend = plugins.create("backend", name)
+            devices = devices_of(plugins, name, backend)
+            faults = list(backend.faults()) if hasattr(backend, "faults") else []
         except LlamaError as error:
-            found[name] = {"devices": [], "reason": str(error)}
+            found[name] = {"devices": [], "reason": str(error), "faults": []}
             continue
         rows = [
             {"id": d.id, "kind": d.kind, "name": d.name, "memory_bytes": d.memory_bytes}
             for d in devices
         ]
-        found[name] = {"devices": rows, "reason": devices.reason}
+        found[name] = {"devices": rows, "reason": devices.reason, "faults": faults}
     return found
 
 
@@ -144,6 +146,7 @@ def _lines(facts: dict[str, Any]) -> Iterable[str]:
     for name, backend in facts["backends"].items():
         devices = ", ".join(f"{d['id']} ({d['name']})" for d in backend["devices"])
         yield f"backend {name}: {devices or 'no device: ' + str(backend['reason'])}"
+        yield from (f"  {fault}" for fault in backend["faults"])
     chosen = facts["backend"]
     yield f"backend to be used: {chosen['name'] or 'none'} ({chosen['reason']})"
     for kind, names in facts["choices"].items():

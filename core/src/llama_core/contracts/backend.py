@@ -71,4 +71,14 @@ class CodeBackend(Backend, Protocol):
     prefers_codes: bool
 
 
+class KeepingBackend(Backend, Protocol):
+    """An optional power: it keeps files of its own, and finds out whether they are sound.
+
+    `llama doctor` asks, so it may take the time to read them.
+    """
+
+    def faults(self) -> Sequence[str]:
+        """What is wrong with its files, a sentence each, and what becomes of them."""
+
+
 SPEC: Spec[Backend] = Spec("backend", Backend, "llama_create_backend")

@@ -58,6 +58,12 @@ class CpuBackend:
 
         return Cache(*settings(*self._cache), self.announcements or Announcements())
 
+    def faults(self) -> list[str]:
+        """What is wrong with the packed weights that are kept."""
+        from llama_plugin_cpu.packs import damaged
+
+        return damaged(self.cache())
+
     def supports(self, node: Node) -> Support:
         from llama_plugin_cpu.lower import unsupported
 

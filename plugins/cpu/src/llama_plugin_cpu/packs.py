@@ -11,7 +11,9 @@ takes on trust from times and sizes is compared by digest here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +38,19 @@ def about(path: Path, *, read: bool) -> dict[str, Any]:
             found["faults"] = [*pack.faults(), *_model_faults(files, pack.index["digests"])]
     except (PackFault, OSError, ValueError, KeyError, TypeError) as error:
         found["faults"].append(str(error))
+    return found
+
+
+def damaged(cache: Cache) -> list[str]:
+    """What is wrong with the files, by every byte. Their seals are broken, so that the next load
+    makes them anew."""
+    found = []
+    for path in cache.paths():
+        faults = about(path, read=True)["faults"]
+        if faults:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+        found += [f"{path}: {fault}; the next load makes it anew" for fault in faults]
     return found
 
 
