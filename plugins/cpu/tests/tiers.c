@@ -14,6 +14,7 @@
 #include "../native/tier.h"
 
 #define MOST 4096
+#define ROWS 13
 
 static int faults;
 static uint32_t dice = 1;
@@ -57,17 +58,39 @@ static void compare_rows(const kernels *k, const kernels *p, int n) {
     if (half) SAME("rope", k->rope(x, n, n, half, z, z + half, a), p->rope(x, n, n, half, z, z + half, b));
 }
 
+/* Integer products under every nesting of blocks and groups, in tiles of every number of rows; the
+ * rows of a tile are the bits of a row alone. */
+static void compare_codes(const kernels *k, const kernels *p, const matrix *m, const float *x, int block) {
+    static int8_t code[ROWS * 1024];
+    static float scale[ROWS * 128], a[ROWS * 128], b[ROWS * 128], alone[128];
+    static int32_t sums[ROWS * 128];
+    const int wide = block < m->padded ? block : m->padded, unit = wide < m->group ? wide : m->group;
+    const int narrow = m->kind == M_CODES2 || m->kind == M_CODES1, large = wide < m->group ? m->group : wide;
+    if ((large % unit && large != m->padded) || (narrow && unit % 32)) return;
+    codes c = {code, scale, sums, 1024, 128, 128, wide, unit};
+    for (int i = 0; i < ROWS; i++) p->quantize(x + i * 512, m->cols, &c, i);
+    p->linear_codes(m, 0, m->panels, &c, 0, ROWS, b, 128, NULL);
+    for (int i = 0; i < ROWS; i++) k->quantize(x + i * 512, m->cols, &c, i);
+    for (int rows = 1; rows <= ROWS; rows += rows < 7 ? 1 : ROWS - 7) {
+        k->linear_codes(m, 0, m->panels, &c, 0, rows, a, 128, NULL);
+        for (int i = 0; i < rows; i++) compare(k->name, "linear_codes", m->cols, a + i * 128, b + i * 128, m->rows);
+        k->linear_codes(m, 0, m->panels, &c, rows - 1, 1, alone, 128, NULL);
+        if (memcmp(alone, a + (rows - 1) * 128, (size_t)m->rows * sizeof *alone))
+            faults++, printf("%s: row %d of %d is not what it is alone\n", k->name, rows, ROWS);
+    }
+}
+
 static void compare_linear(llama_pool *pool, const kernels *k, const kernels *p, int kind, int bits,
                            int rows, int cols, int group) {
-    static float scales[MOST], least[MOST], x[MOST], a[MOST], b[MOST], table[16];
+    static float scales[MOST], least[MOST], x[ROWS * 512], a[MOST], b[MOST], table[16];
     static uint32_t data[1 << 18];
     matrix m;
     const char *why;
-    int groups = (cols + group - 1) / group, unit = group < cols ? group : (cols + 7) / 8 * 8;
+    const int groups = (cols + group - 1) / group, in_strips = cols % 32 == 0 && (group % 32 == 0 || group >= cols);
     fill(scales, rows * groups);
     fill(least, rows * groups);
     fill(table, 16);
-    fill(x, 5 * 512);
+    fill(x, ROWS * 512);
     for (int i = 0; i < rows * cols; i++) {
         float w = number();
         uint32_t u;
@@ -77,27 +100,17 @@ static void compare_linear(llama_pool *pool, const kernels *k, const kernels *p,
         if (kind == LLAMA_W_BF16) ((uint16_t *)data)[i] = (uint16_t)(u >> 16);
         if (kind >= LLAMA_W_AFFINE) ((uint8_t *)data)[i] = (uint8_t)(u >> 8 & ((1u << bits) - 1));
     }
-    llama_weight_source s = {kind, rows, cols, bits, group, bits == 4 ? 8 : 128, data, scales,
+    llama_weight_source s = {kind, rows, cols, bits, group, bits > 1 ? 1 << (bits - 1) : in_strips, data, scales,
                              kind == LLAMA_W_AFFINE && rows % 2 ? least : NULL, table};
     if (matrix_pack(pool, &s, &m, &why)) {
         faults++, printf("%s: cannot pack: %s\n", k->name, why);
         return;
     }
-    for (int i = 0; i < 5; i++) memset(x + i * 512 + cols, 0, (size_t)(512 - cols) * 4);
+    for (int i = 0; i < ROWS; i++) memset(x + i * 512 + cols, 0, (size_t)(512 - cols) * 4);
     k->linear_float(&m, 0, m.panels, x, 512, 5, a, 128, scales);
     p->linear_float(&m, 0, m.panels, x, 512, 5, b, 128, scales);
     for (int i = 0; i < 5; i++) compare(k->name, "linear_float", cols, a + i * 128, b + i * 128, rows);
-    if (kind == LLAMA_W_AFFINE) {
-        static int8_t code[5 * 1024];
-        static float scale[5 * 128];
-        static int32_t sums[5 * 128];
-        codes c = {code, scale, sums, 1024, 128, 128, unit, unit};
-        for (int i = 0; i < 5; i++) k->quantize(x + i * 512, cols, &c, i);
-        k->linear_codes(&m, 0, m.panels, &c, 0, 5, a, 128, NULL);
-        for (int i = 0; i < 5; i++) p->quantize(x + i * 512, cols, &c, i);
-        p->linear_codes(&m, 0, m.panels, &c, 0, 5, b, 128, NULL);
-        for (int i = 0; i < 5; i++) compare(k->name, "linear_codes", cols, a + i * 128, b + i * 128, rows);
-    }
+    for (int block = 8; kind == LLAMA_W_AFFINE && block <= 512; block *= 4) compare_codes(k, p, &m, x, block);
     matrix_free(&m);
 }
 
@@ -126,16 +139,16 @@ static void compare_attention(const kernels *k, const kernels *p, int type, int 
 }
 
 static void compare_tier(llama_pool *pool, const kernels *k, const kernels *p) {
-    const int sizes[] = {1, 7, 16, 33, 100, 320};
-    for (int i = 0; i < 6; i++) {
+    const int sizes[] = {1, 7, 16, 33, 96, 100, 320};
+    for (int i = 0; i < 7; i++) {
         compare_rows(k, p, sizes[i]);
         for (int rows = 15; rows <= 70; rows += 18) {
             for (int kind = LLAMA_W_F32; kind <= LLAMA_W_BF16; kind++)
                 compare_linear(pool, k, p, kind, 0, rows, sizes[i], 32);
             compare_linear(pool, k, p, LLAMA_W_TABLE, 4, rows, sizes[i], 32);
             for (int group = 8; group <= 512; group *= 4) {
-                compare_linear(pool, k, p, LLAMA_W_AFFINE, 4, rows, sizes[i], group);
-                compare_linear(pool, k, p, LLAMA_W_AFFINE, 8, rows, sizes[i], group);
+                for (int bits = 1; bits <= 8; bits += bits < 4 ? 1 : 4)
+                    compare_linear(pool, k, p, LLAMA_W_AFFINE, bits, rows, sizes[i], group);
             }
         }
     }

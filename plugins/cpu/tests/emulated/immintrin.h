@@ -5,6 +5,7 @@
 #define LLAMA_EMULATED_IMMINTRIN_H
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
+#define SIMDE_NO_INLINE /* the kernels are large enough: to compile them inlined takes ten minutes */
 #include <math.h>
 #include <simde/x86/avx512.h>
 #include <simde/x86/f16c.h>
