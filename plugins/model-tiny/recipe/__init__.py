@@ -1,0 +1,1 @@
+"""How the bundled model is made; none of this is in the wheel."""

@@ -1,0 +1,74 @@
+"""The command: the same bytes on every machine, and nothing written over."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from recipe.corpus.__main__ import main
+from recipe.corpus.chats import chat, plain
+
+# What `written` makes, all files in the order of their names. A change of any word changes it.
+DIGEST = "054087e2a9c27f9971ab22960301be7eba7f8c0814b075a6a50377e468059d27"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("corpus") / "out"
+    assert main(["--out", str(out), "--seed", "7", "--stories", "40", "--chats", "200"]) == 0
+    return out
+
+
+def test_a_corpus_is_the_same_bytes_everywhere(written: Path) -> None:
+    whole = hashlib.sha256()
+    for path in sorted(written.iterdir()):
+        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    assert whole.hexdigest() == DIGEST
+
+
+def test_the_files_are_those_that_the_recipe_names(written: Path) -> None:
+    assert [path.name for path in sorted(written.iterdir())] == [
+        "chats-000.jsonl",
+        "held-out-chats.jsonl",
+        "held-out-stories.jsonl",
+        "held-out.txt",
+        "skills.jsonl",
+        "stories-000.jsonl",
+    ]
+    assert len((written / "stories-000.jsonl").read_text().splitlines()) == 40
+    assert len((written / "chats-000.jsonl").read_text().splitlines()) == 200
+
+
+def test_an_item_depends_on_its_number_alone(written: Path) -> None:
+    """So a corpus may be made longer, and in parts."""
+    chats = [json.loads(line) for line in (written / "chats-000.jsonl").read_text().splitlines()]
+    assert chats[123] == chat(7, 123)
+    stories = (written / "stories-000.jsonl").read_text().splitlines()
+    assert json.loads(stories[31]) == plain(7, 31)
+
+
+def test_another_seed_gives_another_text() -> None:
+    assert [plain(1, n) for n in range(5)] != [plain(2, n) for n in range(5)]
+
+
+def test_a_chat_is_turns_of_user_and_model_in_plain_letters() -> None:
+    for number in range(500):
+        messages = chat(3, number)["messages"]
+        roles = [each["role"] for each in messages]
+        assert roles == ["user", "assistant"] * (len(messages) // 2)
+        for each in messages:
+            text = each["content"]
+            assert text.isascii()
+            assert text == text.strip() != ""
+            assert "{" not in text
+            assert "  " not in text
+
+
+def test_a_folder_that_is_there_is_not_written_into(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(written), "--stories", "1", "--chats", "1"])
+    assert "cannot make the folder" in capsys.readouterr().err
