@@ -149,6 +149,19 @@ def test_questions_without_an_answer_are_said(folder: Path, tmp_path: Path) -> N
     assert "could be answered: prompt and answer may have" in done.err
 
 
+def test_a_suite_that_the_model_brings_is_asked_by_its_name(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    (model / "suites").mkdir()
+    row = {"prompt": "a", "answer": "no such answer", "skill": "one"}
+    (model / "suites" / "skills.jsonl").write_text(json.dumps(row))
+    facts = evaluate(model, "--suite", "skills", "--max-tokens", 3, "--json").json
+    assert facts["suite"] == str(model / "suites" / "skills.jsonl")
+    assert [(one["name"], one["asked"]) for one in facts["skills"]] == [("one", 1), ("all", 1)]
+    done = evaluate(model, "--suite", "skils")
+    assert done.code == 1
+    assert "Did you mean 'skills'?" in done.err
+
+
 def test_text_and_suite_do_not_mix(folder: Path, prose: Path) -> None:
     both = evaluate(folder, "--text", prose, "--suite", prose)
     assert both.code == 2

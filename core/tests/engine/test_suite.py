@@ -19,6 +19,7 @@ from llama_core.engine.suite import (
     SuiteError,
     ask,
     by_skill,
+    find_suite,
     read_suite,
     wilson,
 )
@@ -54,6 +55,30 @@ def test_questions_are_read_line_by_line(tmp_path: Path) -> None:
         Question("2", "sums", "1+1="),
         Question("4", "chat", messages=tuple(messages)),
     ]
+
+
+def test_a_suite_of_the_models_own_goes_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    (model / "suites").mkdir(parents=True)
+    own = written(model / "suites" / "skills.jsonl", GOOD)
+    here = written(tmp_path / "here.jsonl", GOOD)
+    monkeypatch.chdir(tmp_path)
+    assert find_suite("skills", model) == own
+    assert find_suite(str(here), model) == here
+    assert find_suite("here.jsonl", model).resolve() == here
+    (tmp_path / "skills").write_text("")  # a path that exists wins over a name
+    assert find_suite("skills", model) == Path("skills")
+    with pytest.raises(SuiteError, match="no suite is named 'skils'") as told:
+        find_suite("skils", model)
+    assert "Did you mean 'skills'?" in str(told.value.remedy)
+    with pytest.raises(SuiteError, match="'sums'") as told:
+        find_suite("sums", model)
+    assert "the model's own are skills" in str(told.value.remedy)
+    with pytest.raises(SuiteError) as told:
+        find_suite("sums", here)  # a model that is one file
+    assert "the model brings none of its own" in str(told.value.remedy)
 
 
 GOOD = {"prompt": "a", "answer": "b", "skill": "c"}

@@ -53,8 +53,8 @@ class How(NamedTuple):
 )
 @click.option(
     "--suite",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Ask the questions of a JSONL file: prompt or messages, answer, skill.",
+    help="Ask the questions of a JSONL file (prompt or messages, answer, skill), or of one that "
+    "MODEL brings, by its name.",
 )
 @click.option("--against", help="The base that MODEL is compared with, over the same text.")
 @click.option(
@@ -79,7 +79,7 @@ def command(
     session: Session,
     model: str,
     text: Any,
-    suite: Path | None,
+    suite: str | None,
     against: str | None,
     window: int | None,
     backend: str | None,
@@ -191,13 +191,15 @@ def _suite(
     session: Session,
     model: str,
     how: How,
-    path: Path,
+    given: str,
     max_tokens: int,
     stop: tuple[str, ...],
     as_json: bool,
 ) -> None:
     from llama_core.engine import suite
+    from llama_core.engine.finding import find_model
 
+    path = suite.find_suite(given, find_model(session.plugins, model).path)
     questions = suite.read_suite(path)
     with opened(session, model, program=None, context=None, **how._asdict()) as loaded:
         with progress("questions", len(questions)) as tick:

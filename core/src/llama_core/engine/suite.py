@@ -1,7 +1,7 @@
 """Questions with one right answer each, asked greedily and counted by skill.
 
 A suite is a file of JSON lines: `prompt` or `messages`, `answer`, `skill`. An answer is right where
-it is the very text, but for space around it.
+it is the very text, but for space around it. A model may bring suites in its folder.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 
 from llama_core.engine.load import Loaded
 from llama_core.engine.request import Params, Request
-from llama_core.errors import LlamaError
+from llama_core.errors import LlamaError, did_you_mean, sentence
 from llama_core.model.chat import ChatTemplate, chat_template
+
+FOLDER = "suites"  # in a model's
 
 
 class SuiteError(LlamaError):
@@ -62,6 +64,22 @@ class Skill:
     @property
     def share(self) -> float:
         return self.right / self.asked
+
+
+def find_suite(given: str, model: Path) -> Path:
+    """A suite's file: a path, or the name of one that the model brings as `suites/NAME.jsonl` in
+    its folder. A path that exists wins over a name."""
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    own = {each.stem: each for each in sorted((model / FOLDER).glob("*.jsonl"))}
+    if given in own:
+        return own[given]
+    has = f"the model's own are {', '.join(own)}" if own else "the model brings none of its own"
+    raise SuiteError(
+        f"no suite is named '{given}', and no file lies there",
+        remedy=sentence(did_you_mean(given, list(own)) or f"Give a JSONL file; {has}."),
+    )
 
 
 def read_suite(path: Path) -> list[Question]:
