@@ -13,6 +13,8 @@ from llama_core.contracts import KINDS
 from llama_core.manifest import json_schema
 from llama_core.model.ops import OPS
 from llama_core.testing import rules
+from llama_core.testing.listing import sentences
+from llama_core.testing.whole import WholeProgramRules
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -36,6 +38,12 @@ def rules_page() -> str:
     for kind in KINDS:
         own = {name: said for name, said in rules(kind) if name not in shared}
         text += f"\n## {kind}\n\n" + _table(own)
+        if kind == "program":
+            text += (
+                "\nOf one that reads a text in one step, uncut, `WholeProgramContract` asks in "
+                "place of the rules on steps and blocks:\n\n"
+                + _table(dict(sentences(WholeProgramRules)))
+            )
     return text
 
 

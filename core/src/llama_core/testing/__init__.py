@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from llama_core.testing.hosting import CommandContract, MachineContract, RouteContract
     from llama_core.testing.listing import contract, rules
     from llama_core.testing.models import ArchitectureContract, QuantizerContract, RewriteContract
-    from llama_core.testing.programs import BackendContract, ProgramContract
+    from llama_core.testing.programs import (
+        BackendContract,
+        ProgramContract,
+        WholeProgramContract,
+    )
     from llama_core.testing.ranks import ParallelismContract
     from llama_core.testing.requests import (
         DrafterContract,
@@ -52,6 +56,7 @@ _HOME = {
     "Site": "site",
     "StorageContract": "files",
     "TransformContract": "sampling",
+    "WholeProgramContract": "programs",
     "contract": "listing",
     "rules": "listing",
 }
@@ -78,6 +83,7 @@ __all__ = [
     "Site",
     "StorageContract",
     "TransformContract",
+    "WholeProgramContract",
     "contract",
     "rules",
 ]

@@ -16,7 +16,11 @@ def contract(kind: str) -> type[PluginContract]:
 
 def rules(kind: str | None = None) -> list[tuple[str, str]]:
     """The id and the sentence of every rule of a kind; without one, of those all kinds share."""
-    suite = PluginContract if kind is None else contract(kind)
+    return sentences(PluginContract if kind is None else contract(kind))
+
+
+def sentences(suite: type) -> list[tuple[str, str]]:
+    """The same of one suite, or of rules that are mixed into suites."""
     return [
         (name, " ".join((method.__doc__ or "").split("\n\n")[0].split()))
         for name, method in rule_methods(suite).items()

@@ -20,6 +20,7 @@ from llama_core.testing.oracle import reference
 from llama_core.testing.steps import ProgramRules
 from llama_core.testing.suite import FreshObjects, Make, PluginContract
 from llama_core.testing.verdict import check, refuses
+from llama_core.testing.whole import WholeProgramRules
 
 
 class BackendContract(ProgramRules, FreshObjects, PluginContract):
@@ -158,10 +159,10 @@ def _in_steps(program: Any, prompt: list[int]) -> Any:
     )
 
 
-class ProgramContract(ProgramRules, FreshObjects, PluginContract):
-    """What a program provider must keep to. Override `model` with one that it opens."""
+class ProviderRules:
+    """Mixed into the suites of program providers, beside the rules of the programs they open."""
 
-    kind = "program"
+    plan: ClassVar[Plan]
 
     def model(self, folder: Path) -> tuple[Path, Mapping[str, Any]]:
         """The path and the config of a small model; the folder is there to write it to."""
@@ -210,3 +211,15 @@ class ProgramContract(ProgramRules, FreshObjects, PluginContract):
             lambda: make().open(empty, self.plan),
             "open() of an empty folder must raise a LlamaError.",
         )
+
+
+class ProgramContract(ProviderRules, ProgramRules, FreshObjects, PluginContract):
+    """What a program provider must keep to. Override `model` with one that it opens."""
+
+    kind = "program"
+
+
+class WholeProgramContract(ProviderRules, WholeProgramRules, FreshObjects, PluginContract):
+    """The same of a provider's models that read a text in one step, uncut (`WholeProgram`)."""
+
+    kind = "program"

@@ -181,19 +181,25 @@ class ProgramRules:
 
     def _same(self, program: Any, found: Any, expected: Any, what: str) -> None:
         __tracebackhide__ = True
-        if program.invariance == "bitwise":
-            check(
-                np.array_equal(found, expected),
-                f"{what} changes bits of the logits, and the program says it is 'bitwise'. Fix "
-                "tiles and the order of sums by shape and position, or say 'none'.",
-            )
-            return
-        error = float(np.abs(found - expected).max() / np.abs(expected).max())
+        alike(program, found, expected, what, self.loose, "logits")
+
+
+def alike(program: Any, found: Any, expected: Any, what: str, loose: float, of: str) -> None:
+    """Equal to the bit where the program says so, else up to what could be rounding."""
+    __tracebackhide__ = True
+    if program.invariance == "bitwise":
         check(
-            error <= self.loose,
-            f"{what} changes the logits by {error:.2g} of the largest; up to {self.loose:g} "
-            "could be rounding.",
+            np.array_equal(found, expected),
+            f"{what} changes bits of the {of}, and the program says it is 'bitwise'. Fix "
+            "tiles and the order of sums by shape and position, or say 'none'.",
         )
+        return
+    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    check(
+        error <= loose,
+        f"{what} changes the {of} by {error:.2g} of the largest; up to {loose:g} "
+        "could be rounding.",
+    )
 
 
 def _bad(program: Any, prompt: list[int], plan: Plan) -> Iterator[tuple[str, Batch]]:
