@@ -81,9 +81,16 @@ def test_the_processes_do_not_matter(
     path.write_text("".join(json.dumps({"text": one}) + "\n" for one in sentences(200)))
     corpus = Corpus("some", (path,))
     alone = prepare(corpus, encoder, tmp_path / "alone", shard_tokens=1000)
-    three = prepare(corpus, encoder, tmp_path / "three", shard_tokens=1000, num_workers=3)
+    heard: list[tuple[int, int]] = []
+    three = prepare(
+        corpus, encoder, tmp_path / "three", shard_tokens=1000, num_workers=3,
+        progress=lambda done, total: heard.append((done, total)),
+    )  # fmt: skip
     assert len(alone.about["shards"]) > 3
     assert alone.about == three.about
+    assert heard[-1][0] == heard[-1][1]
+    assert all(0 < done <= total for done, total in heard)
+    assert len(heard) > 10
 
 
 def test_a_worker_that_dies_is_an_error(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="children are forked and killed, which Windows has not"
+    sys.platform == "win32", reason="nothing forks on Windows"
 )
 
 

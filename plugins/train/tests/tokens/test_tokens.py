@@ -73,6 +73,8 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     with pytest.raises(LlamaError, match="no text to train"):
         train(TokenizerConfig(vocab_size=300), [], tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    with pytest.raises(LlamaError, match=r"not large enough.*Ask for more tokens"):
+        train(TokenizerConfig(vocab_size=262, kind="unigram"), corpus(), tmp_path / "none")
     said = Announcements()
     train(TokenizerConfig(vocab_size=5000), corpus()[:2], tmp_path / "small", said)
     assert any("instead of 5000" in text for text in said.counts)

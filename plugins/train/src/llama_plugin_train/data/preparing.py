@@ -42,7 +42,10 @@ def prepare(
     announcements: Announcements | None = None,
     progress: Progress | None = None,
 ) -> Shards:
-    """The shards of a corpus, made if they are not there."""
+    """The shards of a corpus, made if they are not there.
+
+    `progress` hears bytes done and in all: of tokenizing, about, and then of checking.
+    """
     said = announcements or Announcements()
     sources = corpus.digests()
     made_of = {
@@ -63,7 +66,8 @@ def prepare(
         said.note(f"'{corpus.name}' is tokenized anew: {why}")
     with new_place(folder) as part:
         part.mkdir()
-        about = _write(corpus, encoder, part, shard_tokens, num_workers, said)
+        writer = ShardWriter(part, encoder.vocab_size, shard_tokens)
+        about = _write(corpus, encoder, writer, num_workers, said, progress)
         body = {
             "format": FORMAT,
             "version": VERSION,
@@ -82,18 +86,22 @@ def prepare(
 def _write(
     corpus: Corpus,
     encoder: Encoder,
-    folder: Path,
-    shard_tokens: int,
+    writer: ShardWriter,
     num_workers: int,
     said: Announcements,
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    writer = ShardWriter(folder, encoder.vocab_size, shard_tokens)
     left_out: list[str] = []
+    files, done = corpus.files(), 0
+    total = sum(path.stat().st_size for path in files)
     for one in encoded(documents(corpus), encoder, num_workers):
         writer.add(one.tokens, one.weights, one.ends)
         left_out += one.left_out
+        done = min(total, done + one.num_bytes)
+        if progress is not None:
+            progress(done, total)
     writer.flush()
-    names = ", ".join(str(path) for path in corpus.files()[:_SHOWN])
+    names = ", ".join(str(path) for path in files[:_SHOWN])
     if left_out:
         said.note(
             f"{len(left_out)} conversations of '{corpus.name}' are left out: "

@@ -32,6 +32,7 @@ class Encoded:
     tokens: Tokens
     weights: Tokens | None  # where there is a conversation among them
     ends: Tokens  # of the documents that end here
+    num_bytes: int  # of their text, about
     left_out: list[str] = field(default_factory=list)
 
 
@@ -64,12 +65,19 @@ def _batches(found: Iterable[Document]) -> Iterator[list[Document]]:
     size = 0
     for document in found:
         batch.append(document)
-        size += len(document.text) if document.messages is None else 1000
+        size += _size(document)
         if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _size(document: Document) -> int:
+    """About how many bytes of a file it was."""
+    if document.messages is None:
+        return len(document.text)
+    return sum(len(str(message)) for message in document.messages)
 
 
 def _alone() -> None:
@@ -119,5 +127,6 @@ def _encode(encoder: Encoder, batch: list[Document]) -> Encoded:
         np.array(tokens, np.uint32),
         np.array(weights, np.uint8) if chats else None,
         np.array(ends, np.int64),
+        sum(_size(one) for one in batch),
         left_out,
     )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from llama_core.announce import Announcements
 from llama_core.errors import ConfigError, LlamaError
 from llama_core.model.files.save_folder import new_place
+from llama_core.model.tokenizer import TokenizerError
 from llama_core.model.tokenizer.build import native_faults
 from llama_plugin_train.tokens.template import CHATML, DOCUMENT_END, TURN_END, TURN_START
 
@@ -63,8 +64,12 @@ def train_tokenizer(
 ) -> None:
     """Train on texts and write the folder, which must be new."""
     counted = _Counted(texts)
-    with native_faults("cannot train the tokenizer"):
-        core = _bpe(config, counted) if config.kind == "bpe" else _unigram(config, counted)
+    try:
+        with native_faults("cannot train the tokenizer"):
+            core = _bpe(config, counted) if config.kind == "bpe" else _unigram(config, counted)
+    except TokenizerError as error:
+        remedy = "Ask for more tokens, or give other text."
+        raise TokenizerError(error.message, remedy=remedy) from error
     if counted.characters == 0:
         raise LlamaError("there is no text to train a tokenizer on")
     if (size := core.get_vocab_size()) < config.vocab_size:
