@@ -12,30 +12,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-from .conftest import Llama
+from .conftest import Llama, lent
 
 GREEDY = "temperature: 0.0 (the likeliest token is taken)"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PATIENCE_SECONDS = 60
 
 
-def _scripted_model() -> Callable[..., Path]:
-    source = Path(__file__).parents[1] / "engine" / "scripted.py"
-    spec = spec_from_file_location("scripted", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made: Callable[..., Path] = module.scripted_model
-    return made
-
-
-scripted_model = _scripted_model()
+scripted_model: Callable[..., Path] = lent("engine/scripted.py").scripted_model
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +394,9 @@ def test_variables_reach_the_template(llama: Llama, model: Path) -> None:
 def test_a_pipe_is_one_question(llama: Llama, model: Path) -> None:
     done = piped(llama, b"one line\nand another\n", str(model), "--json")
     assert json.loads(done.stdout)["text"] == "Hello there."
+    done = llama("chat", str(model), "--prompt", " ")
+    assert (done.code, done.out) == (2, "")
+    assert "nothing was asked: --prompt is empty" in done.err
     for given, says in ((b" \n", "nothing was asked"), (b"\xff", "no UTF-8")):
         done = piped(llama, given, str(model))
         assert (done.returncode, done.stdout) == (2, b"")
@@ -444,6 +435,9 @@ def test_what_does_not_fit_is_an_error_and_what_is_left_out_is_said(
     done = llama("chat", *small, "--prompt", "x" * 100)
     assert done.code == 1
     assert "the context holds 64" in done.err
+    assert "or start with a larger --context" in done.err
+    done = llama("chat", str(model), "--backend", "reference", "--prompt", "x" * 5000)
+    assert "the context holds 4096. Say it in fewer words\n" in done.err, "it is the model's most"
     turns = [
         {"role": role, "content": "x" * 10} for _ in range(4) for role in ("user", "assistant")
     ]

@@ -237,6 +237,19 @@ def test_a_wrong_value_is_wrong_usage(llama: Llama, tiny: Path, wrong: tuple[str
         assert wrong[-2] in done.err  # the flag as it was typed, not what lies behind it
 
 
+def test_a_closed_stream_is_an_empty_one(llama: Llama, tiny: Path) -> None:
+    """As a shell's `<&-` and `2>&-` leave it, which is None."""
+    ask = ["run", str(tiny), "--backend", "reference", "--json"]
+    code = (
+        f"import sys; from llama_core.cli import main; sys.stdin = sys.stderr = None; main({ask})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=llama.env, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["error"]["message"].startswith("the prompt has no tokens")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 @pytest.mark.parametrize("also", [(), ("--json",)])
 def test_a_full_disk_is_one_line(llama: Llama, tiny: Path, also: tuple[str, ...]) -> None:

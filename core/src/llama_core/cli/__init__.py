@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 (an error, said in one line) or 2 (wrong usage)."""
+    _open_what_is_closed()
     try:
         from llama_core.cli.app import run
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def _open_what_is_closed() -> None:
+    """A shell's `<&-` leaves Python without the stream, where commands expect an empty one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -59,6 +59,8 @@ def command(
     Where input or output is no terminal, all of standard input is one question. `--json` prints one
     object on a line for each answer.
     """
+    if prompt is not None and not prompt.strip():
+        raise click.UsageError("nothing was asked: --prompt is empty")
     interactive = prompt is None and sys.stdin.isatty() and sys.stdout.isatty()
     question = prompt if prompt is not None or interactive else _piped()
     template = None if chat_template is None else _text(chat_template)
