@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from recipe.corpus.chats import chat, plain
 from recipe.corpus.suite import questions_of_suite
 
 SHARD = 50_000  # items
+TOKENIZER = 30_000  # items of each sort, at most
+LETTERS = re.compile("[A-Z][A-Z-]")
 HELD = 2_000  # items of each held-out file, at most
 SUITE_SEED, SUITE_EACH = 1, 100  # of the suite that ships, whatever the corpus' seed is
 
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         for first in range(0, items, SHARD):
             rows = (make(given.seed, number) for number in range(first, min(first + SHARD, items)))
             _write(given.out / f"{name}-{first // SHARD:03}.jsonl", rows)
+    _write(given.out / "tokenizer.jsonl", _for_tokenizer(given.seed, given.stories, given.chats))
     held = min(HELD, max(given.stories, given.chats) // 20)
     stories = [plain(given.seed, number, held=True) for number in range(held)]
     _write(given.out / "held-out-stories.jsonl", stories)
@@ -48,6 +52,16 @@ def main(arguments: list[str] | None = None) -> int:
     total = sum(path.stat().st_size for path in files)
     sys.stdout.write(f"{len(files)} files, {total / 1e6:.1f} MB, in {given.out}\n")
     return 0
+
+
+def _for_tokenizer(seed: int, stories: int, chats: int) -> Iterator[dict[str, Any]]:
+    """What merges are learned from: all but words in capitals, which are to stay letters."""
+    for number in range(min(stories, TOKENIZER)):
+        yield plain(seed, number)
+    for number in range(min(chats, TOKENIZER)):
+        for message in chat(seed, number)["messages"]:
+            if not LETTERS.search(message["content"]):
+                yield {"text": message["content"]}
 
 
 def _count(text: str) -> int:

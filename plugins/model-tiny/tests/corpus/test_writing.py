@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from recipe.corpus.__main__ import main
 from recipe.corpus.chats import chat, plain
 
 # What `written` makes, all files in the order of their names. A change of any word changes it.
-DIGEST = "054087e2a9c27f9971ab22960301be7eba7f8c0814b075a6a50377e468059d27"
+DIGEST = "f8703641990caf320b3356e02b3e9fb158920f426f0a7829e7b0280397e552f5"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,20 @@ def test_the_files_are_those_that_the_recipe_names(written: Path) -> None:
         "held-out.txt",
         "skills.jsonl",
         "stories-000.jsonl",
+        "tokenizer.jsonl",
     ]
     assert len((written / "stories-000.jsonl").read_text().splitlines()) == 40
     assert len((written / "chats-000.jsonl").read_text().splitlines()) == 200
+
+
+def test_the_tokenizer_meets_no_word_in_capitals(written: Path) -> None:
+    """A merge of capitals would hide the letters of words that are to be spelled."""
+    texts = [
+        json.loads(line)["text"] for line in (written / "tokenizer.jsonl").read_text().splitlines()
+    ]
+    assert len(texts) > 300
+    assert not [text for text in texts if re.search("[A-Z]{2}|[A-Z]-[A-Z]", text)]
+    assert re.search("[A-Z]{3}", (written / "chats-000.jsonl").read_text())
 
 
 def test_an_item_depends_on_its_number_alone(written: Path) -> None:
