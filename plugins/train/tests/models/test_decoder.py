@@ -160,6 +160,8 @@ def test_balance_is_told_of_the_last_batch_and_can_be_learned_from() -> None:
         ({"positions": "ropes"}, "'ropes', not one of rope"),
         ({"num_experts": 2, "experts_per_token": 3}, "3 of 2 experts"),
         ({"norm_eps": float("nan")}, "norm_eps"),
+        ({"rope_theta": "big"}, "rope_theta is 'big'"),
+        ({"num_layers": 2.0}, "num_layers is 2.0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(changes: dict, why: str) -> None:

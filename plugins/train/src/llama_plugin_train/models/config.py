@@ -29,8 +29,10 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "mlp": get_args(Mlp),
     "pooling": get_args(Pooling),
 }
-_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads")
-_SIZES += ("num_kv_heads", "head_size", "max_positions", "num_encoder_layers")
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_layers", "num_heads"),
+    *("num_kv_heads", "head_size", "max_positions", "num_encoder_layers"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,8 @@ class ModelConfig:
             if getattr(self, name, words[0]) not in words:
                 yield f"{name} is {getattr(self, name)!r}, not one of {', '.join(words)}"
         for name in ("rope_theta", "norm_eps", "initial_std"):
-            if not 0 < getattr(self, name) < float("inf"):
+            number = getattr(self, name)
+            if not isinstance(number, float | int) or not 0 < number < float("inf"):
                 yield f"{name} is {getattr(self, name)!r}, not a positive number"
         if self.head_size is None and self.hidden_size % self.num_heads:
             yield f"hidden_size {self.hidden_size} does not divide into num_heads {self.num_heads}"
@@ -163,12 +166,11 @@ class EncoderDecoderConfig(ModelConfig):
         return EncoderDecoder(self)
 
 
-KINDS: Mapping[str, type[ModelConfig]] = {
-    one.kind: one for one in (DecoderConfig, EncoderConfig, EncoderDecoderConfig)
-}
+AnyConfig = DecoderConfig | EncoderConfig | EncoderDecoderConfig
+KINDS: Mapping[str, type[AnyConfig]] = {one.kind: one for one in get_args(AnyConfig)}
 
 
-def from_dict(given: Mapping[str, Any]) -> ModelConfig:
+def from_dict(given: Mapping[str, Any]) -> AnyConfig:
     """The configuration that `to_dict` wrote, or a person; an unknown word names its near miss."""
     words = dict(given)
     kind = words.pop("kind", DecoderConfig.kind)

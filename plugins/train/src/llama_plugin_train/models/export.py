@@ -22,7 +22,7 @@ from llama_core.model.files.folder import FolderWeights
 from llama_core.model.files.jsontext import read_object
 from llama_core.model.files.save_folder import save_folder as write_folder
 from llama_core.model.weights import DenseWeights, Tensor, TensorWeights, Weights, tensor
-from llama_plugin_train.models.config import DecoderConfig, ModelConfig
+from llama_plugin_train.models.config import AnyConfig, DecoderConfig, ModelConfig
 from llama_plugin_train.models.folder_config import OWN, from_folder, to_folder
 from llama_plugin_train.models.names import Stored, stored
 
@@ -60,7 +60,7 @@ def save_own(
     _write(folder, about, DenseWeights(_arrays(model)), {}, tokenizer, None)
 
 
-def load_folder(folder: Path) -> tuple[ModelConfig, torch.nn.Module]:
+def load_folder(folder: Path) -> tuple[AnyConfig, torch.nn.Module]:
     """The model of a folder that `save_folder`, `save_own` or transformers wrote, to train on.
 
     What is encoded is decoded: training goes on from the numbers as they were stored.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_core.errors import ConfigError
-from llama_plugin_train.models.config import DecoderConfig, ModelConfig, from_dict
+from llama_plugin_train.models.config import AnyConfig, DecoderConfig, from_dict
 from llama_plugin_train.models.names import architecture
 
 OWN = "llama_core_train"  # the `model_type` of folders that only `load_folder` reads
@@ -57,7 +57,7 @@ def to_folder(config: DecoderConfig, tokens: Mapping[str, Any]) -> dict[str, Any
     about |= {theirs: getattr(config, ours) for theirs, ours in words.items()}
     about |= _FIXED[kind] | {"dtype": "float32"}
     if kind == "gpt2":
-        return about | _TOKENS | tokens
+        return about | _TOKENS | dict(tokens)
     about["num_key_value_heads"] = config.kv_heads
     about["head_dim"] = config.head_width
     rope = {"rope_type": "default", "rope_theta": config.rope_theta}
@@ -68,10 +68,10 @@ def to_folder(config: DecoderConfig, tokens: Mapping[str, Any]) -> dict[str, Any
         about["router_aux_loss_coef"] = 0.0
     else:
         about |= {"attention_bias": config.bias, "mlp_bias": config.bias}
-    return about | _TOKENS | tokens
+    return about | _TOKENS | dict(tokens)
 
 
-def from_folder(about: Mapping[str, Any]) -> ModelConfig:
+def from_folder(about: Mapping[str, Any]) -> AnyConfig:
     """The configuration of a folder; what this trainer cannot build is refused by its word."""
     kind = about.get("model_type")
     if kind == OWN:
