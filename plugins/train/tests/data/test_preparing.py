@@ -58,6 +58,18 @@ def test_a_second_time_the_shards_are_used_again(encoder: Encoder, tmp_path: Pat
     assert any("the tokenizer changed" in text for text in said.counts)
 
 
+def test_damaged_shards_do_not_keep_others_from_being_made(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    path, said = tmp_path / "a.txt", Announcements()
+    path.write_text("the fox")
+    first = prepare(Corpus("some", (path,)), encoder, tmp_path / "cache")
+    (first.folder / "manifest.json").write_text("{}")
+    path.write_text("a red bird")
+    prepare(Corpus("some", (path,)), encoder, tmp_path / "cache", announcements=said)
+    assert any("cannot be read" in text for text in said.counts)
+
+
 @pytest.mark.parametrize("shard_tokens", [50, 777, 1 << 20])
 def test_documents_are_whole_in_their_shards(
     make: Make, encoder: Encoder, shard_tokens: int

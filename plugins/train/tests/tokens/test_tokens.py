@@ -13,7 +13,7 @@ from llama_plugin_train.tokens.template import spans
 
 from llama_core.announce import Announcements
 from llama_core.errors import ConfigError, LlamaError
-from llama_core.model.chat import ChatTemplate
+from llama_core.model.chat import ChatError, ChatTemplate
 
 STEMS = ["fox", "bird", "tree", "apple", "pear", "old", "red", "sing", "see", "Über", "naïve"]
 # Unigram finds a piece where several words hold it.
@@ -105,3 +105,18 @@ def test_a_template_that_rewrites_turns_is_refused() -> None:
     template = ChatTemplate("{{ messages | length }}" + CHATML)
     with pytest.raises(ConversationError, match="writes a turn otherwise"):
         spans(template, chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")))
+
+
+def test_a_template_may_refuse_a_conversation(tmp_path: Path) -> None:
+    """That is the conversation's fault; a template that fails is its own."""
+    asks = "{% if messages[0].role != 'user' %}{{ raise_exception('ask first') }}{% endif %}"
+    turns = chat(("system", "a"), ("user", "b"), ("assistant", "c"))
+    for template, error, said in [
+        (asks + CHATML, ConversationError, "the template refuses it: ask first"),
+        ("{{ 1 / 0 }}" + CHATML, ChatError, "the chat template fails"),
+    ]:
+        config = TokenizerConfig(vocab_size=280, chat_template=template)
+        folder = tmp_path / error.__name__
+        train(config, corpus(), folder)
+        with pytest.raises(error, match=said):
+            Encoder(folder).encode_chat(turns)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.announce import Announcements
+from llama_core.errors import LlamaError
 from llama_core.model.files.save_folder import new_place
 from llama_plugin_train.data.corpus import Corpus
 from llama_plugin_train.data.faults import DataError
@@ -128,7 +129,11 @@ def _changed(
     earlier = [one for one in cache.glob(f"{corpus.name}-*") if (one / MANIFEST).is_file()]
     if not earlier:
         return None
-    last = read_manifest(max(earlier, key=lambda one: (one / MANIFEST).stat().st_mtime_ns))
+    newest = max(earlier, key=lambda one: (one / MANIFEST).stat().st_mtime_ns)
+    try:
+        last = read_manifest(newest)
+    except LlamaError as error:
+        return f"what was made before cannot be read: {error}"
     why = []
     before = {one["path"]: one["sha256"] for one in last["sources"]}
     now = {one["path"]: one["sha256"] for one in sources}

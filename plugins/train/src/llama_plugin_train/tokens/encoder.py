@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.errors import LlamaError
-from llama_core.model.chat import ChatTemplate
+from llama_core.model.chat import ChatError, ChatTemplate
 from llama_core.model.files.jsontext import read_bytes, read_object
 from llama_core.model.tokenizer import Tokenizer, build
 from llama_plugin_train.sealed import digest_of
@@ -83,7 +83,13 @@ class Encoder:
         self._check(messages)
         tokens: list[int] = []
         weights: list[int] = []
-        for text, learnt in spans(self._template, messages):
+        try:
+            pieces = spans(self._template, messages)
+        except ChatError as error:
+            if error.from_template:
+                raise ConversationError(f"the template refuses it: {error.message}") from error
+            raise
+        for text, learnt in pieces:
             found = self.tokenizer.encode(text, add_special=False)
             tokens += found
             weights += [int(learnt)] * len(found)
