@@ -16,7 +16,6 @@ from llama_core.contracts.postprocessor import Piece, tool_calls
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.engine.dialect import Dialect, choose_dialect
 from llama_core.engine.faults import ContextOverflow
-from llama_core.engine.finding import declared_context
 from llama_core.engine.processors import prepare
 from llama_core.engine.request import Params, Request, Use
 from llama_core.errors import LlamaError
@@ -158,7 +157,7 @@ class Conversation:
 
     def _may_grow(self) -> bool:
         """Whether the model was made for more than it was loaded with."""
-        most = declared_context(self.loaded.files.config)
+        most = self.loaded.declared_context
         return most is None or most > self.loaded.context_length
 
     def _prompt(self, messages: Sequence[Message]) -> str:

@@ -22,7 +22,13 @@ from llama_core.engine.compiling import Asked, Compiled, choose_device, compile_
 from llama_core.engine.engine import Engine
 from llama_core.engine.faces import ThreadedEngine
 from llama_core.engine.faults import InvalidRequest
-from llama_core.engine.finding import EngineTokenizer, build_model, find_model, model_name
+from llama_core.engine.finding import (
+    EngineTokenizer,
+    build_model,
+    declared_context,
+    find_model,
+    model_name,
+)
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits, Params, Request
 from llama_core.errors import ConfigError
@@ -54,6 +60,11 @@ class Loaded:
     def context_length(self) -> int:
         """How many tokens prompt and answer may have together."""
         return self.engine.engine.limits.max_length
+
+    @property
+    def declared_context(self) -> int | None:
+        """How many the model was made for, where its config says it."""
+        return declared_context(self.files.config)
 
     def request(
         self,
