@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llama_core.testing import BackendContract, ProgramContract
+from llama_core.testing import BackendContract, ProgramContract, WholeProgramContract
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -47,4 +47,24 @@ class TestTransformers(ProgramContract):
             initializer_range=0.3,
         )
         transformers.LlamaForCausalLM(config).save_pretrained(folder)
+        return folder, json.loads((folder / "config.json").read_text())
+
+
+class TestTransformersThatReadBothWays(WholeProgramContract):
+    provides = "transformers"
+    loose = 1e-4
+
+    def model(self, folder: Path) -> tuple[Path, Mapping[str, Any]]:
+        transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=128,
+            initializer_range=0.3,
+        )
+        transformers.BertModel(config).save_pretrained(folder)
         return folder, json.loads((folder / "config.json").read_text())

@@ -61,6 +61,8 @@ class LibraryProgram:
         self._announcements = announcements
         self._takes = frozenset(inspect.signature(model.forward).parameters)
         self._nature = trying.nature(model, device)
+        if not self._nature.remembers:
+            self.whole: Literal[True] = True  # the engine cuts no text of it
         self.vocab_size = self._nature.vocab_size
         layers = tuple(one for one in self._nature.layers if one is not None)
         groups = [GroupShape(layers, None)] if layers else []
