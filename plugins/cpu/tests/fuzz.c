@@ -158,6 +158,7 @@ int main(int argc, char **argv) {
     const char *tiers[8];
     int32_t num_tiers = 0;
     llama_pool *pools[2];
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* who ends it early still hears of faults */
     dice = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     for (int32_t i = 0; llama_tier_name(i); i++)
         if (llama_tier_runs(llama_tier_name(i))) tiers[num_tiers++] = llama_tier_name(i);
