@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")  # where this plugin is not either
 
-from llama_plugin_train.optimizing.schedules import Schedule  # noqa: E402
+from llama_plugin_train.optimizing.schedules import Schedule
 
-from llama_core.errors import ConfigError  # noqa: E402
+from llama_core.errors import ConfigError
 
 
 def test_cosine() -> None:
