@@ -5,6 +5,7 @@ Legend: T rows, K inputs, N outputs.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from cpu_graphs import PLAN, batch, cpu, graph, off, reference, run, weights
 from llama_plugin_cpu import native
 
 from llama_core.model import ops
+from llama_core.model.encodings.base import known_encodings
+from llama_core.model.encodings.gguf_blocks import BLOCKS
 
 DICE = np.random.default_rng(0)
 ENCODINGS = ("f32", "f16", "bf16", "q8:g32", "q8:g64:min", "q8:row", "q4:g32", "q4:g32:min",
@@ -57,6 +60,33 @@ def test_linear_is_the_reference(tier, encoding, act):
     given = linear(K, N, encoding, act, bias=True)
     expected = run(reference(), *given, batch(x_TK))
     assert off(run(cpu(tier), *given, batch(x_TK)), expected) < 2e-6
+
+
+# Every block of GGUF, and what other files bring.
+MORE_ENCODINGS = (
+    *(f"gguf:{name}" for name in BLOCKS), "q5:g32", "q7:g64:min", "q8:g256", "q4:g256:min",
+    "q2:row", "q2:g64", "q1:row", "q1:g128", "i8:row", "i8:g64:zero", "f8e4m3:row",
+    "f8e4m3:tensor", "f8e4m3:b128x128", "f8e5m2:row", "gptq:q4:g32", "gptq:q4:g32:order",
+    "awq:q4:g64", "ct:q4:g32", "ct:q8:g64:zero", "bnb:int8", "fp4:g32", "f64",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", MORE_ENCODINGS)
+@pytest.mark.parametrize("act", ["none", "q8:32"])
+def test_linear_of_what_files_hold_is_the_reference(tier, encoding, act):
+    given, x_TK = linear(512, 48, encoding, act), numbers(7, 512)
+    expected = run(reference(), *given, batch(x_TK))
+    assert off(run(cpu(tier), *given, batch(x_TK)), expected) < 2e-6
+
+
+def test_every_family_of_encodings_has_a_case():
+    """One that the core learns must be tried here, too: by its name up to where numbers begin."""
+
+    def families(names):
+        return {re.sub(r"^q\d", "q", name).split(":")[0] for name in names}
+
+    whole = {"i64", "i32", "i16", "i8", "u64", "u32", "u16", "u8", "bool"}  # of ids, not of weights
+    assert families(set(known_encodings()) - whole) <= families((*ENCODINGS, *MORE_ENCODINGS))
 
 
 @pytest.mark.parametrize("K", [1, 3, 8, 31, 40, 257, 600])
