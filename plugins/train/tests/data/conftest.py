@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.data import Corpus, Shards, prepare
 from llama_plugin_train.tokens import Encoder, TokenizerConfig, train_tokenizer
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.data import Corpus, DataError, Shards, fetch, keep, prepare
 from llama_plugin_train.data import readers as readers_module
 from llama_plugin_train.data import tokenizing as tokenizing_module

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.data import Corpus, DataError, Rows, Shards, Source, Stream, prepare
 from llama_plugin_train.data.mixing import CYCLE, Mixture
 from llama_plugin_train.data.shuffling import permuted

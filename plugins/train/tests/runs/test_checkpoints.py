@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.runs import CheckpointError, Checkpoints, ForeignCheckpoint, Piece, Region
 from llama_plugin_train.runs import parts as parts_module
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    sys.platform == "win32", reason="nothing forks on Windows"
-)
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
 
 
 @pytest.mark.parametrize("keep", [1, 2])

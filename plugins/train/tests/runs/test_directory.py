@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.runs import Change, Changes, Journal, RunDirectory, RunError
 from llama_plugin_train.runs.directory import effective
 

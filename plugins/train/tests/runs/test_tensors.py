@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.runs import Checkpoints, Piece
 
 from llama_core.contracts.storage import SPEC

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
 from llama_plugin_train.tokens import CHATML, ConversationError, Encoder, TokenizerConfig
 from llama_plugin_train.tokens import train_tokenizer as train
 from llama_plugin_train.tokens.template import spans
