@@ -19,10 +19,12 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Literal
 
 import numpy as np
@@ -246,6 +248,35 @@ def streaming(tokens: int) -> tuple[list[float], list[float]]:
     return plain, looped
 
 
+def bare(handovers: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of the same way without an engine: from a thread that slept to its reader."""
+    times: SimpleQueue[float] = SimpleQueue()
+
+    def write(put: Callable[[float], object]) -> None:
+        for _ in range(handovers):
+            time.sleep(0.002)
+            put(time.perf_counter())
+
+    async def read() -> list[float]:
+        loop, samples = asyncio.get_running_loop(), []
+        mail: asyncio.Queue[float] = asyncio.Queue()
+        writer = Thread(
+            target=write, args=(lambda at: loop.call_soon_threadsafe(mail.put_nowait, at),)
+        )
+        writer.start()
+        for _ in range(handovers):
+            at = await mail.get()
+            samples.append((time.perf_counter() - at) * 1e3)
+        return samples
+
+    Thread(target=write, args=(times.put,)).start()
+    plain = []
+    for _ in range(handovers):
+        at = times.get()
+        plain.append((time.perf_counter() - at) * 1e3)
+    return plain, asyncio.run(read())
+
+
 def first_token(repeats: int) -> list[float]:
     """Milliseconds from the start of a bare interpreter's import to the first token."""
     code = (
@@ -341,8 +372,11 @@ def measure(quick: bool) -> list[Row]:
         )
     rows.append(row("engine.prefix.saved", [prefix()], "of the rows", goal=">=0.95"))
     plain, looped = streaming(50 if quick else 1000)
-    for name, samples in (("sync", plain), ("async", looped)):
-        rows.append(row(f"engine.streaming.{name}", samples, "ms", goal="<=0.1"))
+    for name, samples, without in zip(
+        ("sync", "async"), (plain, looped), bare(50 if quick else 1000), strict=True
+    ):
+        note = f"of it {statistics.median(without):.3f} ms without an engine, from thread to reader"
+        rows.append(row(f"engine.streaming.{name}", samples, "ms", goal="<=0.1", note=note))
     rows.append(
         row("engine.first_token", first_token(2 if quick else 10), "ms", note="on a null program")
     )

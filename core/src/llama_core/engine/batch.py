@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,9 +165,10 @@ def singles(
     tokens: list[list[int]] = [[], [], [], []]
     valid: list[list[bool]] = [[], [], [], []]
     if rows.num_logits and output.logits_RV is not None:
-        best_R = output.logits_RV.argmax(1)  # also finds NaN, and rows that forbid everything
-        highest_R = output.logits_RV[np.arange(len(best_R)), best_R]
-        tokens[LOGITS], valid[LOGITS] = best_R.tolist(), np.isfinite(highest_R).tolist()
+        logits_RV = output.logits_RV
+        best = logits_RV.argmax(1).tolist()  # also finds NaN, and rows that forbid everything
+        tokens[LOGITS] = best
+        valid[LOGITS] = [isfinite(logits_RV.item(row, token)) for row, token in enumerate(best)]
     if rows.num_tokens and output.tokens_R is not None:
         tokens[TOKEN] = output.tokens_R.tolist()
         valid[TOKEN] = [0 <= token < vocab_size for token in tokens[TOKEN]]

@@ -84,17 +84,13 @@ class Mailbox:
         self.loop = loop
         self.abandoned = False  # nobody reads any more; it waits for its request to end
         self._updates: SimpleQueue[Update] = SimpleQueue()
-        self._ready: asyncio.Event | None = None
-        if loop is not None:
-            import asyncio  # whoever has no loop is spared its import
-
-            self._ready = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # waits for the next update
 
     def put(self, update: Update) -> None:
         """From the loop's own thread, where there is a loop."""
         self._updates.put(update)
-        if self._ready is not None:
-            self._ready.set()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def __iter__(self) -> Iterator[Update]:
         while True:
@@ -104,15 +100,15 @@ class Mailbox:
                 return
 
     async def __aiter__(self) -> AsyncIterator[Update]:
-        assert self._ready is not None, "a thread's mailbox is read by a task"
+        assert self.loop is not None, "a thread's mailbox is read by a task"
         while True:
-            await self._ready.wait()
-            self._ready.clear()
-            while not self._updates.empty():
-                update = self._updates.get_nowait()
-                yield update
-                if update.last:
-                    return
+            if self._updates.empty():
+                self._reader = self.loop.create_future()
+                await self._reader
+            update = self._updates.get_nowait()
+            yield update
+            if update.last:
+                return
 
 
 class Face(ABC):

@@ -159,9 +159,10 @@ class Stream:
     # Resuming
     # -----------------------------------------------------------------------------------------
 
-    def epochs(self) -> dict[str, float]:
-        """How often each source was gone through by now."""
-        owners, inside = self._mixture.find(np.arange(max(0, self._row - 1000), self._row))
+    def epochs(self, row: int | None = None) -> dict[str, float]:
+        """How often each source was gone through by now, or before a row."""
+        row = self._row if row is None else row
+        owners, inside = self._mixture.find(np.arange(max(0, row - 1000), row))
         return {
             source.shards.name: (
                 float(inside[owners == i].max() + 1) / packing.num_rows

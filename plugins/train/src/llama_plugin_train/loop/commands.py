@@ -6,7 +6,6 @@ made, so that a run never stops over a message. `Set` changes dials; all others 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -126,7 +125,7 @@ class Dial:
         """Why a value is out of the question, or None."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return "it is a whole number" if self.whole else "it is a number"
-        if not math.isfinite(value) or not self.least <= value <= self.most:
+        if not self.least <= value <= self.most:  # no NaN is
             return f"it is from {self.least:g} to {self.most:g}"
         return None
 

@@ -88,6 +88,11 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             writing.finish()
 
+    @property
+    def saving(self) -> bool:
+        """Whether a save is still under way on its thread."""
+        return self._writing is not None and self._writing.under_way
+
     def write_part(self, step: int, rank: int, num_ranks: int, arrays: Mapping[str, Any]) -> None:
         """Put one rank's arrays or pieces; they count only once the owner has committed."""
         self._write(step, rank, num_ranks, hold(arrays, copy=False))
@@ -300,6 +305,10 @@ class _Writing:
             work()
         except BaseException as error:  # noqa: BLE001  (raised again where it is waited for)
             self._error = error
+
+    @property
+    def under_way(self) -> bool:
+        return self._thread.is_alive()
 
     def finish(self) -> None:
         self._thread.join()
