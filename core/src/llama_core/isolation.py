@@ -58,7 +58,8 @@ def let_pass(error: BaseException) -> None:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as another:  # noqa: BLE001 - an exception's own text is plugin code too
+    except BaseException as another:  # noqa: BLE001 - an exception's own text is plugin code too
+        let_pass(another)
         return f"its text cannot be had: {type(another).__name__}"
 
 

@@ -244,7 +244,11 @@ def test_a_transform_never_drops_everything_it_may_keep(
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("temperature", {"temperature": 0}, "temperature must be above 0 and at most 100, not 0"),
+        (
+            "temperature",
+            {"temperature": 1e-46},
+            "temperature must be at least 1e-06 and at most 100, not 1e-46",
+        ),
         ("temperature", {"temperature": float("nan")}, "not nan"),
         ("top-k", {"k": 0}, "at least 1, not 0"),
         ("top-p", {"p": 1.2}, "at most 1, not 1.2"),

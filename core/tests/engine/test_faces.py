@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import threading
 import time
@@ -26,6 +27,7 @@ from llama_core.engine.faults import (
     SamplingFault,
 )
 from llama_core.engine.request import Link, Params, Request
+from llama_core.errors import LlamaError
 
 from .toy import SAMPLED, Letters, Ready, Toy, ask, drain, make, run
 
@@ -393,3 +395,70 @@ def test_a_closed_loop_is_no_trouble() -> None:
         loop.close()
         until(lambda: engine.num_open == 0)
         assert engine.generate(ask("next")).choices[0].finish == "length"
+
+
+def test_streams_that_the_garbage_collector_ends_lock_nobody_out() -> None:
+    """An abandoned stream in a cycle is closed wherever memory is asked for, within a face too."""
+
+    class Holder:
+        stream: object
+
+    with threaded(Toy(256), max_length=80) as face:
+        old = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            for number in range(300):
+                holder = Holder()
+                holder.stream = face.stream(ask(f"left {number}", (1, 2), max_tokens=50))
+                next(holder.stream)  # type: ignore[call-overload]
+                holder.itself = holder  # type: ignore[attr-defined]
+                del holder
+        finally:
+            gc.set_threshold(*old)
+        assert face.generate(ask("r", (1, 2), max_tokens=2)).choices[0].finish == "length"
+        gc.collect()
+        until(lambda: face.num_open == 0)
+
+
+def test_a_batch_longer_than_the_queue_goes_on_for_ever() -> None:
+    with threaded(max_open=2) as face:
+        requests = (ask(f"r{number}", (1, 2), max_tokens=1) for number in range(1500))
+        assert sum(result.choices[0].finish == "length" for result in face.batch(requests)) == 1500
+
+
+@pytest.mark.parametrize("ahead", [0, -5])
+def test_a_batch_of_none_at_a_time_is_refused(ahead: int) -> None:
+    with (
+        threaded(Toy(256), max_length=80) as face,
+        pytest.raises(InvalidRequest, match="ahead must be at least 1"),
+    ):
+        list(face.batch([ask("r", (1, 2), max_tokens=1)], ahead=ahead))
+
+
+def test_a_request_from_within_a_step_is_refused_and_not_waited_for() -> None:
+    class Asking:
+        def feed(self, piece: Piece) -> list[Piece]:
+            face.generate(ask("inner", (1,), max_tokens=1))
+            return [piece]
+
+        def finish(self) -> list[Piece]:
+            return []
+
+    engine = make(Toy(256), max_length=80, tokenizer=Letters())
+    with ThreadedEngine(engine) as face:
+        made = ask("outer", (1, 2), max_tokens=3, postprocessors=(Asking(),))
+        with pytest.raises(LlamaError, match="would wait for itself"):
+            face.generate(made)
+        assert face.generate(ask("r", (1, 2), max_tokens=2)).choices[0].finish == "length"
+
+
+def test_logits_that_are_no_floats_end_their_request_alone() -> None:
+    class Texts:
+        def __call__(self, logits_NV: Any, context: Any) -> Any:
+            return logits_NV.astype(str)
+
+    with threaded(Toy(256), max_length=80) as face:
+        bad = ask("bad", (1, 2), max_tokens=3, transforms=(Texts(),))
+        with pytest.raises(SamplingFault, match="instead of logits, floats"):
+            face.generate(bad)
+        assert face.generate(ask("r", (1, 2), max_tokens=2)).choices[0].finish == "length"

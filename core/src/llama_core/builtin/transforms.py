@@ -50,10 +50,13 @@ def keep_mass(log_p_V: NDArray[np.float64], cost_V: NDArray[np.float64], mass: f
 
 
 class Temperature:
-    """Divides the logits: below 1 sharper, above 1 flatter."""
+    """Divides the logits: below 1 sharper, above 1 flatter.
+
+    The bound keeps quotients finite; long before it nothing but the likeliest token is chosen.
+    """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        self.temperature = np.float32(bounded("temperature", temperature, 0, 100, above=True))
+        self.temperature = np.float32(bounded("temperature", temperature, 1e-6, 100))
 
     @property
     def standard(self) -> tuple[str, float]:

@@ -7,6 +7,7 @@ subclasses know: `ThreadedEngine` here drives one in a thread of this process, `
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -25,6 +26,7 @@ from llama_core.isolation import explain, let_pass
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 
 @dataclass(slots=True)
@@ -117,12 +119,18 @@ class Face(ABC):
     def __init__(self, max_open: int) -> None:
         self.max_open = max_open
         self.ended: LlamaError | None = None  # why no more requests are taken
+        self._home = os.getpid()
         self._boxes: dict[str, Mailbox] = {}
         self._lock = threading.Lock()
 
     @property
     def num_open(self) -> int:
         return len(self._boxes)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child's copy: a fork takes none of the threads along."""
+        return os.getpid() != self._home
 
     def stream(self, request: Request) -> Generator[Update]:
         """The updates of a request as they come. Closing the generator cancels the request."""
@@ -160,14 +168,18 @@ class Face(ABC):
 
     def batch(self, requests: Iterable[Request], ahead: int = 256) -> Generator[Result]:
         """The results of many requests in their order, errors within them, `ahead` at a time."""
+        if ahead < 1:
+            raise InvalidRequest(f"ahead must be at least 1, not {ahead}", param="ahead")
         pending: deque[tuple[Request, Mailbox | LlamaError]] = deque()
         source = iter(requests)
         exhausted = False
+        held_back: list[Request] = []  # the one that the queue had no room for
         try:
             while True:
                 while not exhausted and len(pending) < ahead:
-                    request = next(source, None)
-                    if request is None:
+                    try:
+                        request = held_back.pop() if held_back else next(source)
+                    except StopIteration:
                         exhausted = True
                         break
                     try:
@@ -176,7 +188,7 @@ class Face(ABC):
                         if not pending:
                             pending.append((request, error))
                         else:  # others are under way: their end makes room
-                            source = _before(request, source)
+                            held_back.append(request)
                             break
                     except LlamaError as error:
                         pending.append((request, error))
@@ -213,10 +225,15 @@ class Face(ABC):
 
     @abstractmethod
     def _cancel(self, request_id: str) -> None:
-        """Tell the engine that nobody waits for this request any more."""
+        """Tell the engine that nobody waits for this request any more; see `_forget`."""
 
     def _open(self, request: Request, loop: asyncio.AbstractEventLoop | None) -> Mailbox:
         check_types(request)
+        if self.forked:
+            raise EngineClosed(
+                "this engine was made before a fork, and its threads are the parent's",
+                remedy="Load the model in the child, or start it by spawn instead of fork.",
+            )
         with self._lock:
             if self.ended is not None:
                 raise self.ended
@@ -237,12 +254,14 @@ class Face(ABC):
         return box
 
     def _forget(self, request_id: str, box: Mailbox) -> None:
-        """The reader has gone. The id stays taken until the engine has said its last word."""
-        with self._lock:
-            if self._boxes.get(request_id) is not box or box.abandoned:
-                return
+        """The reader has gone. The id stays taken until the engine has said its last word.
+
+        No lock is taken here, nor in `_cancel`: the garbage collector ends a stream that nobody
+        holds, and does so anywhere, within a call of this face too.
+        """
+        if self._boxes.get(request_id) is box and not box.abandoned:
             box.abandoned = True
-        self._cancel(request_id)
+            self._cancel(request_id)
 
     def _end_all(self, reason: LlamaError) -> None:
         """Nothing more will come: every open request ends with the reason, and new ones do too."""
@@ -281,51 +300,62 @@ class ThreadedEngine(Face):
     def __init__(self, engine: Engine, *, max_open: int | None = None) -> None:
         super().__init__(engine.limits.max_queued if max_open is None else max_open)
         self.engine = engine
-        self._inbox: deque[Request | str] = deque()
-        self._wake = threading.Event()
+        self._inbox: SimpleQueue[Request | str | None] = SimpleQueue()
         self._closing = False
+        self._then: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._drive, name="llama-engine", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._closing = True
-        self._wake.set()
+        self._inbox.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
+    def let_go(self, then: Callable[[], None]) -> None:
+        """Close without waiting, and call `then` last, in the engine's own thread.
+
+        It takes no lock, so that the garbage collector may call it, wherever that runs.
+        """
+        self._then = then
+        self._closing = True
+        self._inbox.put(None)
+
     def _send(self, request: Request) -> None:
-        self._inbox.append(request)
-        self._wake.set()
+        if threading.current_thread() is self._thread:
+            raise InvalidRequest(
+                "a request was made from within a step of the engine that is to answer it, which "
+                "would wait for itself; make it elsewhere, or of another engine"
+            )
+        self._inbox.put(request)
 
     def _cancel(self, request_id: str) -> None:
-        self._inbox.append(request_id)
-        self._wake.set()
+        self._inbox.put(request_id)
 
     def _drive(self) -> None:
         reason = EngineClosed("the engine was closed")
         try:
             while not self._closing:
-                self._take_mail()
+                while not (self.engine.has_work and self._inbox.empty()) and not self._closing:
+                    self._take(self._inbox.get())
                 if self.engine.has_work:
                     self._deliver(self.engine.step())
-                else:
-                    self._wake.wait()
-                    self._wake.clear()
         except BaseException as error:  # noqa: BLE001  no request may be left without an answer
             reason = EngineClosed(f"the engine broke down: {explain(error)}")
             reason.__cause__ = error
         self._end_all(reason)
         self.engine.close()
+        self._then()
 
-    def _take_mail(self) -> None:
-        while self._inbox:
-            mail = self._inbox.popleft()
-            if isinstance(mail, str):
-                self.engine.cancel(mail)
-                continue
+    def _take(self, mail: Request | str | None) -> None:
+        if isinstance(mail, Request):
             error = admit(self.engine, mail)
             if error is not None:
                 self._deliver([refused(mail.id, error)])
+        elif mail is not None:
+            box = self._boxes.get(mail)
+            if box is not None and box.abandoned:  # and not another request of its name
+                self.engine.cancel(mail)
 
 
 def admit(engine: Engine, request: Request) -> LlamaError | None:
@@ -354,11 +384,6 @@ def _id_of(request: object) -> str:
 def _hand_out(mail: list[tuple[Mailbox, Update]]) -> None:
     for box, update in mail:
         box.put(update)
-
-
-def _before(first: Request, rest: Iterator[Request]) -> Iterator[Request]:
-    yield first
-    yield from rest
 
 
 def _checked(result: Result) -> Result:

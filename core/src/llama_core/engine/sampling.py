@@ -64,13 +64,7 @@ class Chain:
         logits_NV, at = logits_V[None], 0
         try:
             for at, link in enumerate(self.transforms):
-                logits_NV = link(logits_NV, self.context)
-                if getattr(logits_NV, "shape", None) != (1, len(logits_V)):
-                    raise self._fault(
-                        at,
-                        f"it gave {getattr(logits_NV, 'shape', logits_NV)} instead of logits of "
-                        f"shape (1, {len(logits_V)})",
-                    )
+                logits_NV = self._logits(at, link(logits_NV, self.context), len(logits_V))
             at = len(self.transforms)
             number = uniform(self.context.seed, self.context.index)
             token = int(self.sampler(logits_NV, np.array([number]), self.context)[0])
@@ -87,6 +81,15 @@ class Chain:
                 f"{logits_NV[0, token]} after {', '.join(map(_name, self.transforms)) or 'none'}"
             )
         return token, logits_NV[0]
+
+    def _logits(self, at: int, given: object, size: int) -> Row:
+        """What a transform gave, if it is an array of floats for one row."""
+        if isinstance(given, np.ndarray) and given.dtype.kind == "f" and given.shape == (1, size):
+            return np.asarray(given)  # without what a subclass may do
+        what = type(given).__name__
+        if isinstance(given, np.ndarray):
+            what = f"{given.dtype} of shape {given.shape}"
+        raise self._fault(at, f"it gave {what} instead of logits, floats of shape (1, {size})")
 
     def accept(self, token: int) -> None:
         for at, memory in self._memories:
