@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
+from weakref import finalize
 
 from llama_core.contracts.rewrite import Rewrite
 from llama_core.contracts.step import Plan
@@ -26,7 +27,10 @@ from llama_gpu.memory import memory_usage
 
 
 class LlamaGPU:
-    """A loaded model. Any number of threads may call it at once; close it, or use it in `with`."""
+    """A loaded model. Any number of threads may call it at once; close it, or use it in `with`.
+
+    One that is dropped unclosed is closed in the background.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,8 @@ class LlamaGPU:
             prefer_gpu=prefer_gpu,
             act=act,
         )
+        self._dropped = finalize(self, self._loaded.engine.let_go, self._loaded.close)
+        self._dropped.atexit = False  # the end of the process waits for no step
         unasked = {"known": False, "reason": "auto_detect_aws is off"}
         self._machine = detect(plugins) if auto_detect_aws else unasked
 
@@ -191,6 +197,7 @@ class LlamaGPU:
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed."""
+        self._dropped.detach()
         self._loaded.close()
 
     def __enter__(self) -> Self:

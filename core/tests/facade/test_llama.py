@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import load
 from llama_core.engine.request import Limits, Params
 from llama_core.errors import LlamaError
+from llama_core.events import ModelUnloaded
 from llama_core.plugins import Plugins
 from llama_core.testing.site import Site
 from llama_gpu import LlamaGPU
@@ -239,6 +241,66 @@ def test_it_is_closed_once_and_for_all(folder: Path, plugins: Plugins) -> None:
     llama.close()
     with pytest.raises(LlamaError, match="closed"):
         llama.infer("Once")
+
+
+def test_one_that_is_dropped_is_closed(folder: Path, plugins: Plugins) -> None:
+    heard = []
+    plugins.events.subscribe(ModelUnloaded, lambda event: heard.append(event.model))
+    llama = LlamaGPU(folder, plugins=plugins)
+    whole = llama.infer("Once", max_tokens=12)
+    engine = llama._loaded.engine
+    pieces = llama.stream_infer("Once", max_tokens=12)
+    del llama
+    gc.collect()
+    assert "".join(pieces) == whole, "a stream keeps its model"
+    del pieces
+    gc.collect()
+    engine._thread.join(WATCHDOG_SECONDS)
+    assert not engine._thread.is_alive()
+    assert plugins.events.flush(WATCHDOG_SECONDS)
+    assert heard == ["tiny"]
+
+
+def test_what_is_closed_is_closed_once(folder: Path, plugins: Plugins) -> None:
+    heard = []
+    plugins.events.subscribe(ModelUnloaded, lambda event: heard.append(event.model))
+    llama = LlamaGPU(folder, plugins=plugins)
+    llama.close()
+    del llama
+    gc.collect()
+    assert plugins.events.flush(WATCHDOG_SECONDS)
+    assert heard == ["tiny"]
+
+
+FORK = """
+import os, signal, sys
+from llama_core.errors import LlamaError
+from llama_gpu import LlamaGPU
+llama = LlamaGPU(sys.argv[1], backend="reference")
+before = llama.infer("Once", max_tokens=4)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # a child that waits for threads it has not does so for ever
+    try:
+        llama.infer("Once", max_tokens=4)
+    except LlamaError as error:
+        print(error, flush=True)
+    llama.close()
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert llama.infer("Once", max_tokens=4) == before
+sys.exit(abs(os.waitstatus_to_exitcode(status)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_forked_child_hears_why_it_gets_no_answer(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, folder], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "made before a fork" in done.stdout
+    assert "Load the model in the child" in done.stdout
 
 
 def test_memory_is_measured(llama: LlamaGPU, folder: Path) -> None:

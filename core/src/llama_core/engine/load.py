@@ -99,8 +99,8 @@ class Loaded:
         )
 
     def close(self) -> None:
-        """Give back threads and memory; twice is allowed."""
-        if self.closed:
+        """Give back threads and memory; twice is allowed, and in a forked child nothing is done."""
+        if self.closed or self.engine.forked:
             return
         self.closed = True
         self.engine.close()
