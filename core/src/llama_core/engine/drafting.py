@@ -36,7 +36,7 @@ class Drafting:
             return failed
         asked: list[DraftRequest] = []
         for stream in running:
-            stream.drafts = []
+            stream.drafts = ()
             most = min(self.most, answers[stream.id].limit - len(stream.tokens) - 1)
             if stream.num_uncomputed == 1 and len(stream.tokens) > stream.num_prompt and most > 0:
                 asked.append(DraftRequest(stream.id, stream.tokens, most))
@@ -49,7 +49,7 @@ class Drafting:
             except LlamaError as error:
                 failed.append((answer, error))
             else:
-                answer.stream.drafts = guess[:count]
+                answer.stream.drafts = tuple(guess[:count])
         return failed
 
     def verified(self, stream: Stream, num_drafts: int, num_accepted: int) -> None:

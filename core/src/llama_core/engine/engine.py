@@ -241,7 +241,7 @@ class Engine:
         self.trace.phase("postprocess")
         at = [0, 0, 0, 0]  # the next row of each kind
         for sequence, (kind, count, end) in zip(plan.sequences, rows.wants, strict=True):
-            drafts, sequence.drafts = sequence.drafts, []
+            drafts, sequence.drafts = sequence.drafts, ()
             start = at[kind]
             at[kind] = start + count
             answer = self._answers.get(sequence.id)
@@ -268,7 +268,7 @@ class Engine:
         output: Output,
         kind: int,
         span: slice,
-        drafts: list[int],
+        drafts: tuple[int, ...],
         finite: list[bool],
     ) -> None:
         """The general case of a sequence's rows: whatever the answer can ask for."""

@@ -49,14 +49,14 @@ class Chain:
         plugins: Plugins | None = None,
         owners: Sequence[str | None] = (),
     ) -> None:
-        self.transforms = transforms
+        self.transforms = tuple(transforms)
         self.sampler = sampler
         self.context = context
         self._plugins = plugins
-        self._owners = owners
+        self._owners = tuple(owners)
         links: list[tuple[int, Any]] = list(enumerate((*transforms, sampler)))
-        self._memories = [(n, link) for n, link in links if hasattr(link, "accept")]
-        self._masks = [(n, link) for n, link in links[:-1] if hasattr(link, "rollback")]
+        self._memories = tuple([(n, link) for n, link in links if hasattr(link, "accept")])
+        self._masks = tuple([(n, link) for n, link in links[:-1] if hasattr(link, "rollback")])
         self.greedy = getattr(sampler, "is_argmax", False) and not transforms
 
     def choose(self, logits_V: Row) -> tuple[int, Row]:

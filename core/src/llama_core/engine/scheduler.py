@@ -131,7 +131,7 @@ class Scheduler:
                 continue
             rows = 1
             if sequence.drafts:
-                del sequence.drafts[spare:]
+                sequence.drafts = sequence.drafts[:spare]
                 spare -= len(sequence.drafts)
                 rows += len(sequence.drafts)
             self._place(sequence, rows, plan)
@@ -194,7 +194,7 @@ class Scheduler:
         self.num_slots -= sequence.slots
         self.blocks.release(sequence)
         sequence.num_scheduled = 0
-        sequence.drafts = []
+        sequence.drafts = ()
 
     def _expire(self, now: float, plan: Schedule) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:

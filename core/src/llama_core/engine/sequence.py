@@ -76,7 +76,7 @@ class Sequence:
         self.key: tuple[int, int] = (0, id)  # its place in the order; smaller comes first
         self.account: Tenant | None = None
         self.num_charged = 0  # tokens its tenant has paid for; recomputing is free
-        self.drafts: list[int] = []  # guessed tokens to verify in the next step
+        self.drafts: tuple[int, ...] = ()  # guessed tokens to verify in the next step
         self.num_scheduled = 0  # rows in the step being planned, drafts included
         self.num_ahead = 0  # of its last tokens are UNKNOWN yet
         self.sampled_at = -1  # the row of the last step that samples the newest of them

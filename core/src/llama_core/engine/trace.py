@@ -102,7 +102,7 @@ class Trace(Untraced):
         self._step, self._in_phases = None, 0
 
     def watch(self, chain: Chain) -> None:
-        chain.transforms = [self._clocked(transform) for transform in chain.transforms]
+        chain.transforms = tuple(self._clocked(transform) for transform in chain.transforms)
         chain.sampler = self._clocked(chain.sampler)
 
     def stop(self) -> None:
