@@ -42,10 +42,11 @@ INLINE lanes scale_lanes(const matrix *m, const int halves, int32_t panel, int32
     return found;
 }
 
-/* What a tile is compiled for: codes of these bits, in units of 32 columns or in others. */
-typedef enum layout { EIGHT, FOUR, FOUR_ODD, TWO, ONE } layout;
+/* What a tile is compiled for: codes of these bits, signed ones whose zero is 0 (most of 8 bits are),
+ * and 4 bits in units of 32 columns or in others. */
+typedef enum layout { EIGHT, SIGNED, FOUR, FOUR_ODD, TWO, ONE } layout;
 
-INLINE int bits_of(const layout kind) { return kind == EIGHT ? 8 : kind == TWO ? 2 : kind == ONE ? 1 : 4; }
+INLINE int bits_of(const layout kind) { return kind <= SIGNED ? 8 : kind == TWO ? 2 : kind == ONE ? 1 : 4; }
 
 /* Four columns: the q-th of those that a byte holds codes of. Without `vd_keep` the compiler adds in
  * an order of its own, and spills what it holds back. */
@@ -96,7 +97,7 @@ INLINE void strip(const layout kind, const uint8_t *w, size_t apart, const int8_
 /* sum(code * x) of `width` columns, codes as they are stored. */
 INLINE void sums_of(const layout kind, const uint8_t *w, size_t apart, const int8_t *x,
                     size_t x_stride, int32_t width, const int R, vi sums[]) {
-    if (kind == EIGHT) {
+    if (kind <= SIGNED) {
         UNROLL for (int i = 0; i < R * P; i++) sums[i] = vi_zero();
         for (int32_t k = 0; k < width; k += 4) {
             vb four[P];
@@ -166,7 +167,8 @@ INLINE void product(const matrix *m, const layout kind, const nesting form, cons
         UNROLL for (int i = 0; i < R * P; i++) {
             const vi sum_x = vi_set(totals[(size_t)(i / P) * x->sum_stride]);
             if (kind == ONE) sums[i] = vi_add(sums[i], sums[i]);
-            const vf sum = vf_from(vi_sub(sums[i], vi_mul(sum_x, zero)));
+            if (kind != SIGNED) sums[i] = vi_sub(sums[i], vi_mul(sum_x, zero));
+            const vf sum = vf_from(sums[i]);
             const vf scale_x = vf_set(scales[(size_t)(i / P) * scale_stride]);
             const vf scale_w = scale.of[i % P], least_w = least.of[i % P];
             if (form == ALIKE) total[i] = vf_fma(sum, vf_mul(scale_w, scale_x), total[i]);
@@ -226,6 +228,7 @@ FORMS(UP_TO(CODE_ROWS), four_bits_min, FOUR, 1)
 FORMS(UP_TO(CODE_ROWS), two_bits, TWO, LOOK)
 FORMS(UP_TO(CODE_ROWS), one_bit, ONE, LOOK)
 FORMS(UP_TO(WIDE_CODE_ROWS), eight_bits, EIGHT, LOOK)
+FORMS(UP_TO(WIDE_CODE_ROWS), signed_bytes, SIGNED, 0)
 FORMS(UP_TO_1, four_bits_odd, FOUR_ODD, LOOK)
 
 void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes *x, int32_t row,
@@ -234,7 +237,9 @@ void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes
     const nesting form = x->block == m->group  ? ALIKE
                          : x->block > m->group ? BLOCKS_OF_GROUPS
                                                : GROUPS_OF_BLOCKS;
-    const tile *run = m->kind == M_CODES8   ? eight_bits[form]
+    const int is_signed = m->kind == M_CODES8 && !DOT_BIAS && !m->zero && !m->minimums;
+    const tile *run = is_signed             ? signed_bytes[form]
+                      : m->kind == M_CODES8 ? eight_bits[form]
                       : m->kind == M_CODES2 ? two_bits[form]
                       : m->kind == M_CODES1 ? one_bit[form]
                       : odd                 ? four_bits_odd[form]

@@ -136,4 +136,9 @@ INLINE __m256i dot8_(__m256i s, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-INLINE vi vi_dot8(vi s, vb w, vb x) { return (vi){dot8_(s.lo, w.lo, x.lo), dot8_(s.hi, w.hi, x.hi)}; }
+/* Each sum is pinned where it is: left alone, the compiler adds up in another order and spills. */
+INLINE vi vi_dot8(vi s, vb w, vb x) {
+    vi sum = {dot8_(s.lo, w.lo, x.lo), dot8_(s.hi, w.hi, x.hi)};
+    __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
+    return sum;
+}
