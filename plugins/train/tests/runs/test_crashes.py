@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
 
 
