@@ -1,0 +1,19 @@
+"""The plugin's hooks. Importing this imports no torch, and neither does asking for the command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llama_core import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def llama_add_command(name: str) -> click.Command | None:
+    if name != "train":
+        return None
+    from llama_plugin_train.cli.command import train
+
+    return train
