@@ -26,6 +26,16 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preparing(Event):
+    """Text is made into shards before the run begins; told now and then while it takes long."""
+
+    kind: ClassVar[str] = "preparing"
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Event):
     """A run begins, or goes on from the checkpoint of `step`."""
 
@@ -125,7 +135,7 @@ class Changed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
-    """Something a person should look at: `spike`, `nan`, `rollback`, `overflow`, `note`."""
+    """Something a person should look at: `spike`, `nan`, `overflow`, `rollback`, `checkpoint`."""
 
     kind: ClassVar[str] = "warning"
 
