@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
 
 from llama_plugin_train.loop import events
+from llama_plugin_train.metrics import readings as measuring
 from llama_plugin_train.metrics.readings import Readings
 from llama_plugin_train.metrics.telling import Telling, to_journal, to_listeners
 from llama_plugin_train.metrics.view import Lines, Screen, view
@@ -98,6 +99,21 @@ def test_the_machine_is_asked_once_a_second() -> None:
     now[0] = 1.5
     assert readings.read()["process_memory_bytes"] > first["process_memory_bytes"]
     assert held[0] == 0
+
+
+def test_what_cannot_be_read_any_more_is_said_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> list[tuple[str, float]]:
+        raise OSError("no such sensor")
+
+    monkeypatch.setattr(measuring, "_host", lambda said: broken)
+    said, now = Announcements(), [0.0]
+    readings = Readings(said, clock=lambda: now[0])
+    for now[0] in (0.0, 2.0, 4.0):
+        assert "process_memory_bytes" not in readings.read()
+    assert list(said.counts.values()) == [1]
+    assert "no such sensor" in next(iter(said.counts))
 
 
 def test_without_psutil_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,20 +22,28 @@ class Readings:
     def __init__(
         self, announcements: Announcements, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._clock = clock
+        self._announcements, self._clock = announcements, clock
         self._next = 0.0
         self._last: dict[str, Any] = {}
-        self._sources = [
-            source for source in (_host(announcements), _gpu(announcements)) if source is not None
-        ]
+        self._sources = [one for one in (_host(announcements), _gpu(announcements)) if one]
 
     def read(self) -> dict[str, Any]:
         """The numbers by name; percents are of one processor core, of a GPU's time, of memory."""
         now = self._clock()
         if now >= self._next:
             self._next = now + EVERY_SECONDS
-            self._last = {name: value for source in self._sources for name, value in source()}
+            self._last = {
+                name: value for one in list(self._sources) for name, value in self._of(one)
+            }
         return dict(self._last)
+
+    def _of(self, source: Source) -> list[tuple[str, float]]:
+        try:
+            return source()
+        except Exception as error:  # noqa: BLE001  no run ends over a thermometer
+            self._sources.remove(source)
+            self._announcements.note(f"the machine is no longer measured: {error!r}")
+            return []
 
 
 Source = Callable[[], list[tuple[str, float]]]
