@@ -38,7 +38,7 @@ def train(plugins: Plugins, folder: Path, overrides: Mapping[str, Any]) -> Outco
         with attended(plugins, config, run) as both:
             yield both
 
-    outcome: Outcome = take_part(folder, overrides, attend)
+    outcome: Outcome = take_part(folder, overrides, attend, plugins=plugins)
     return outcome
 
 
