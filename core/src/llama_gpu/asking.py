@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import UnionType
 
 from llama_core.engine.chains import standard
 from llama_core.engine.faults import InvalidRequest
@@ -28,6 +29,11 @@ class Asking:
     stop: str | Sequence[str] | None
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "repetition_penalty"):
+            _numeric(name, getattr(self, name), int | float, "a number")
+        for name in ("top_p", "min_p"):
+            _numeric(name, getattr(self, name), int | float | None, "a number")
+        _numeric("top_k", self.top_k, int | None, "a whole number")
         if self.stop is not None and not isinstance(self.stop, str | list | tuple):
             raise InvalidRequest(
                 f"stop must be a text or a list of texts, not {self.stop!r}", param="stop"
@@ -60,6 +66,11 @@ class Asking:
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
         )
         return replace(request, params=params)
+
+
+def _numeric(name: str, value: object, kinds: UnionType | type, wanted: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise InvalidRequest(f"{name} must be {wanted}, not {value!r}", param=name)
 
 
 def of_prompt(number: int, error: LlamaError) -> LlamaError:

@@ -18,7 +18,7 @@ from llama_core.engine.faults import InvalidRequest
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.ranks import Parallel
 from llama_core.engine.request import Limits
-from llama_core.errors import LlamaError
+from llama_core.errors import ConfigError, LlamaError
 from llama_core.model.architectures import model_type
 from llama_core.plugins import Plugins
 from llama_gpu.asking import Asking, of_prompt
@@ -50,6 +50,9 @@ class LlamaGPU:
 
         What follows from `backend` to `act` is as in `llama_core.engine.load.load`.
         """
+        for name, said in (("prefer_gpu", prefer_gpu), ("auto_detect_aws", auto_detect_aws)):
+            if not isinstance(said, bool):
+                raise ConfigError(f"{name} must be True or False, not {said!r}")
         plugins = Plugins.load() if plugins is None else plugins
         self._prefer_gpu = prefer_gpu
         self._parallel = parallel

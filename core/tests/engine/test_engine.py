@@ -602,7 +602,9 @@ LIMITS = Limits(max_length=64, max_sequences=4, max_logprobs=5, max_stops=2, max
         (ask(seed=-1), "seed must be from 0 to 18446744073709551615, not -1"),
         (ask(logprobs=6), "logprobs must be from 0 to 5, not 6"),
         (ask(prompt_logprobs=-1), "prompt_logprobs must be from 0 to 5, not -1"),
-        (ask(stop=("a", "b", "c")), "stop must be from 0 to 2, not 3"),
+        (ask(stop=("a", "b", "c")), "stop may have at most 2 texts, not 3"),
+        (ask(stop=(1,)), "stop must be a text, not 1"),
+        (ask(stop_tokens=[99]), "token ids must be from 0 to 31, not 99"),
         (ask(stop=("",)), "stop must have from 1 to 9 characters, not 0"),
         (ask(stop=("x" * 10,)), "stop must have from 1 to 9 characters, not 10"),
         (ask(stop_tokens=frozenset({99})), "token ids must be from 0 to 31, not 99"),
@@ -614,9 +616,9 @@ LIMITS = Limits(max_length=64, max_sequences=4, max_logprobs=5, max_stops=2, max
         (ask(pooling="max"), "pooling must be 'last' or 'mean', not 'max'"),
         (ask(pooling="mean", n=2), "n must be 1"),
         (ask(pooling="mean", prompt=[1] * 65), "may have 64 tokens, and has 65"),
-        (ask(transforms=(Link("top-k"),) * 33), "transforms must be from 0 to 32, not 33"),
+        (ask(transforms=(Link("top-k"),) * 33), "transforms may have at most 32 parts, not 33"),
         (ask(transforms=(Link("top-k", {"k": 0}),)), "top-k's k must be at least 1, not 0"),
-        (ask(adapter=0), "adapter must be from -1 to -1, not 0"),
+        (ask(adapter=0), "adapter must be -1, not 0: the program has no slots for adapters"),
     ],
     ids=str,
 )
@@ -627,6 +629,13 @@ def test_impossible_parameters_are_refused_with_their_bound(request_: Request, s
     assert says in str(refused.value)
     assert not engine.has_work
     assert not engine._open
+
+
+def test_stop_tokens_are_a_set_or_a_list() -> None:
+    second = run(make(), ask())["r", 0].tokens[1]
+    for given in (frozenset({second}), {second}, [second], (second,)):
+        found = run(make(), ask(stop_tokens=given))["r", 0]
+        assert (found.finish, found.stopped_by) == ("stop", second)
 
 
 def test_an_overflow_has_the_code_clients_know() -> None:

@@ -136,7 +136,15 @@ def test_what_is_not_said_fits_the_context(folder: Path, plugins: Plugins) -> No
         ({"stop": ""}, "stop must have from 1 to 256 characters"),
         ({"stop": 3}, "stop must be a text or a list of texts, not 3"),
         ({"stop": {"a"}}, "stop must be a text or a list of texts, not {'a'}"),
-        ({"stop": ["a", None]}, "stop must have from 1 to 256 characters, not None"),
+        ({"temperature": True}, "temperature must be a number, not True"),
+        ({"temperature": "1"}, "temperature must be a number, not '1'"),
+        ({"top_k": "x"}, "top_k must be a whole number, not 'x'"),
+        ({"temperature": 1, "top_k": 2.5}, "top_k must be a whole number, not 2.5"),
+        ({"temperature": 1, "top_p": "x"}, "top_p must be a number, not 'x'"),
+        ({"temperature": 1, "min_p": False}, "min_p must be a number, not False"),
+        ({"repetition_penalty": None}, "repetition_penalty must be a number, not None"),
+        ({"stop": ["x"] * 17}, "stop may have at most 16 texts, not 17"),
+        ({"stop": ["a", None]}, "stop must be a text, not None"),
         ({"repetition_penalty": 0}, "penalty"),
     ],
 )
@@ -200,6 +208,8 @@ def test_no_stop_is_none(llama: LlamaGPU) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"prefer_gpu": "no"}, "prefer_gpu must be True or False, not 'no'"),
+        ({"auto_detect_aws": 0}, "auto_detect_aws must be True or False, not 0"),
         ({"rewrite": "act"}, "rewrite must be a list of rewrites.*\"act\".*, not 'act'"),
         ({"rewrite": ["act"]}, "rewrite must be .*, and has 'act'"),
         ({"rewrite": None}, "rewrite must be .*, not None"),
@@ -223,6 +233,8 @@ def test_a_rewrite_is_named_with_its_options(folder: Path, plugins: Plugins) -> 
 def test_what_is_unknown_is_named(folder: Path, plugins: Plugins) -> None:
     with pytest.raises(LlamaError, match="no model is named"):
         LlamaGPU("storys", plugins=plugins)
+    with pytest.raises(LlamaError, match="a model is named by a text or a path, not None"):
+        LlamaGPU(None, plugins=plugins)  # type: ignore[arg-type]
     with pytest.raises(LlamaError, match="'referense'.*Did you mean 'reference'"):
         LlamaGPU(folder, backend="referense", plugins=plugins)
 

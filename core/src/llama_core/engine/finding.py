@@ -14,7 +14,7 @@ from llama_core.contracts.architecture import SPEC as ARCHITECTURE
 from llama_core.contracts.format import SPEC as FORMAT
 from llama_core.contracts.format import ModelFiles
 from llama_core.contracts.model import SPEC as MODEL
-from llama_core.errors import did_you_mean, plain, sentence
+from llama_core.errors import ConfigError, did_you_mean, plain, sentence
 from llama_core.model.architectures import model_type, text_config, unknown
 from llama_core.model.files import open_model
 from llama_core.model.files.resolve import HUB
@@ -26,6 +26,8 @@ from llama_core.plugins import Plugins
 
 def find_model(plugins: Plugins, reference: str | Path) -> ModelFiles:
     """The files that a path, the id of a pulled model, or the name of a model plugin stands for."""
+    if not isinstance(reference, str | Path):
+        raise ConfigError(f"a model is named by a text or a path, not {reference!r}")
     formats = {name: plugins.create(FORMAT, name) for name in plugins.names(FORMAT.kind)}
     sources = {
         name: lambda name=name: plugins.create(MODEL, name) for name in plugins.names(MODEL.kind)

@@ -59,7 +59,7 @@ class Intake:
     ) -> Answer:
         """Everything that one choice needs of its own."""
         params, processors = request.params, None
-        ends = params.stop_tokens | (frozenset() if params.ignore_eos else self.eos)
+        ends = frozenset(params.stop_tokens) | (frozenset() if params.ignore_eos else self.eos)
         context = SamplingContext(
             request.prompt, list(request.answer), choice_seed(seed, choice), ends
         )

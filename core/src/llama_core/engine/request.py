@@ -65,7 +65,9 @@ class Params:
 class Request:
     """One question to the model, in tokens."""
 
-    id: str  #: of the caller's choice; no two open requests share one
+    #: of the caller's choice; no two open requests share one, and one that was cancelled is open
+    #: until the engine has heard so: give a new one each time
+    id: str
     prompt: tuple[int, ...]  #: at least one token
     params: Params = Params()  #: greedy, as long as the context allows
     answer: tuple[int, ...] = ()  #: the beginning of an answer that is to be continued
@@ -84,7 +86,7 @@ class Limits:
     max_rows: int = 512  #: tokens a step
     max_sequences: int = 64  #: sequences a step; n counts n
     max_length: int = 4096  #: tokens of prompt and answer
-    max_queued: int = 100_000  #: requests not yet started
+    max_queued: int = 100_000  #: requests not yet started; open ones too, started or not
     max_logprobs: int = 20  #: alternatives beside a token
     max_stops: int = 16  #: stop strings of a request
     max_stop_characters: int = 256  #: of one of them
@@ -148,11 +150,17 @@ def check(request: Request, limits: Limits, vocab_size: int, adapter_slots: int)
     _number("logprobs", params.logprobs, 0, limits.max_logprobs)
     _number("prompt_logprobs", params.prompt_logprobs, 0, limits.max_logprobs)
     _number("priority", request.priority, -100, 100)
-    _number("adapter", request.adapter, -1, adapter_slots - 1)
-    _number("transforms", len(params.transforms), 0, limits.max_links)
-    _number("postprocessors", len(params.postprocessors), 0, limits.max_links)
-    _number("stop", len(params.stop), 0, limits.max_stops)
-    _number("stop_tokens", len(params.stop_tokens), 0, 4096)
+    if request.adapter == -1 or adapter_slots:
+        _number("adapter", request.adapter, -1, adapter_slots - 1)
+    else:
+        raise InvalidRequest(
+            f"adapter must be -1, not {request.adapter}: the program has no slots for adapters",
+            param="adapter",
+        )
+    _count("transforms", len(params.transforms), limits.max_links, "parts")
+    _count("postprocessors", len(params.postprocessors), limits.max_links, "parts")
+    _count("stop", len(params.stop), limits.max_stops, "texts")
+    _count("stop_tokens", len(params.stop_tokens), 4096, "tokens")
     for stop in params.stop:
         _text("stop", stop, 1, limits.max_stop_characters)
     seconds = request.deadline_seconds
@@ -199,7 +207,8 @@ def check_types(request: object) -> None:
         _kind(name, getattr(request, name), (tuple, list), "a tuple of token ids")
     _kind("pooling", request.pooling, (str, type(None)), "'last' or 'mean'")
     _kind("stop", params.stop, (tuple, list), "a tuple of texts")
-    _kind("stop_tokens", params.stop_tokens, (frozenset, set), "a frozenset of token ids")
+    kinds = (frozenset, set, tuple, list)
+    _kind("stop_tokens", params.stop_tokens, kinds, "a frozenset of token ids")
     _kind("transforms", params.transforms, (tuple, list), "a tuple")
     _kind("postprocessors", params.postprocessors, (tuple, list), "a tuple")
     for each in params.transforms:
@@ -260,11 +269,17 @@ def _number(name: str, value: int | None, low: int, high: int | None) -> None:
         raise InvalidRequest(f"{name} must be {bound}, not {value}", param=name)
 
 
+def _count(name: str, count: int, most: int, what: str) -> None:
+    if count > most:
+        raise InvalidRequest(f"{name} may have at most {most} {what}, not {count}", param=name)
+
+
 def _text(name: str, value: str, shortest: int, longest: int) -> None:
-    if not isinstance(value, str) or not shortest <= len(value) <= longest:
-        shown = f"{len(value)}" if isinstance(value, str) else repr(value)
+    _kind(name, value, (str,), "a text")
+    if not shortest <= len(value) <= longest:
         raise InvalidRequest(
-            f"{name} must have from {shortest} to {longest} characters, not {shown}", param=name
+            f"{name} must have from {shortest} to {longest} characters, not {len(value)}",
+            param=name,
         )
 
 
