@@ -635,7 +635,7 @@ def test_stop_tokens_are_a_set_or_a_list() -> None:
     second = run(make(), ask())["r", 0].tokens[1]
     for given in (frozenset({second}), {second}, [second], (second,)):
         found = run(make(), ask(stop_tokens=given))["r", 0]
-        assert (found.finish, found.stopped_by) == ("stop", second)
+        assert (found.finish, found.updates[-1].stopped_by) == ("stop", second)
 
 
 def test_an_overflow_has_the_code_clients_know() -> None:
