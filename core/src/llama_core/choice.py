@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llama_core.contracts.backend import SPEC, Backend, Devices
-from llama_core.errors import LlamaError, MissingCapability, pip_install, sentence
+from llama_core.errors import LlamaError, MissingCapability, OptionsError, pip_install, sentence
 from llama_core.plugins import Plugins
 
 
@@ -70,6 +70,7 @@ def choose_backend(
         plugins.capabilities(SPEC.kind), key=lambda one: (-one.provides.priority, one.provides.name)
     )
     rejected: dict[str, str] = {}
+    unfit = False  # one has refused the options
     best: BackendChoice | None = None  # has the CPU alone, where a GPU is preferred
     for number, offer in enumerate(offers):
         name = offer.provides.name
@@ -82,6 +83,7 @@ def choose_backend(
             backend = plugins.create(SPEC, name, options or {})
         except LlamaError as error:
             rejected[name] = str(error)
+            unfit = unfit or isinstance(error, OptionsError)
             continue
         devices = devices_of(plugins, name, backend)
         fitting = [one for one in devices if (one.kind != "cpu") == prefer_gpu]
@@ -106,6 +108,8 @@ def choose_backend(
     if best is not None:
         return best
     reasons = [f"backend {name}: {why}" for name, why in rejected.items()]
+    if unfit:
+        raise OptionsError(sentence("no backend that can run here takes these options", *reasons))
     raise MissingCapability(
         sentence("no backend can run here", *reasons),
         remedy=f"Install one: {pip_install()}",

@@ -403,6 +403,23 @@ def test_a_pipe_is_one_question(llama: Llama, model: Path) -> None:
         assert says in done.stderr.decode()
 
 
+def test_words_that_are_no_text_are_refused_as_typed(llama: Llama, model: Path) -> None:
+    for said in (("--prompt", "\udcff"), ("--prompt", "x", "--system", "é\udcfe")):
+        done = llama("chat", str(model), *said)
+        assert (done.code, done.out) == (2, "")
+        assert f"'{said[-2]}': it is no UTF-8, from byte {2 * (len(said) > 2)} on" in done.err
+
+
+def test_files_may_begin_with_a_mark_of_byte_order(
+    llama: Llama, model: Path, tmp_path: Path
+) -> None:
+    tools, saved = tmp_path / "tools.json", tmp_path / "chat.json"
+    tools.write_text("[]", "utf-8-sig")
+    saved.write_text(json.dumps([{"role": "user", "content": "Hi"}]), "utf-8-sig")
+    done = llama("chat", str(model), "--prompt", "Hi", "--tools", str(tools), "--load", str(saved))
+    assert done.code == 0, done.err
+
+
 def test_the_models_own_defaults_and_what_beats_them(llama: Llama, tmp_path: Path) -> None:
     generation = {"do_sample": True, "temperature": 100.0, "top_k": 50}
     wild = scripted_model(tmp_path / "wild", generation=generation)

@@ -108,6 +108,24 @@ def test_a_piped_prompt_that_is_no_text_is_one_line(llama: Llama, tiny: Path) ->
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("\udcff\udcfe",), "'[PROMPT]': it is no UTF-8, from byte 0 on"),
+        (("x", "--stop", "\udcff"), "'--stop': it is no UTF-8"),
+        (("x", "--max-tokens", "1" + "0" * 23), "'--max-tokens'"),
+        (("x", "--seed", "1" + "0" * 26), "'--seed'"),
+    ],
+)
+def test_what_no_request_can_have_is_wrong_usage(
+    llama: Llama, tiny: Path, wrong: tuple[str, ...], says: str
+) -> None:
+    done = run(llama, tiny, *wrong)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_an_answer_is_as_long_as_the_context_has_room(llama: Llama, tiny: Path) -> None:
     facts = run(llama, tiny, "Hello", "--context", 8, "--json").json
     assert facts["context_length"] == 8
@@ -248,6 +266,21 @@ def test_a_closed_stream_is_an_empty_one(llama: Llama, tiny: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["error"]["message"].startswith("the prompt has no tokens")
+
+
+@pytest.mark.parametrize("also", ["", "--json"])
+def test_an_answer_that_cannot_be_written_is_no_success(
+    llama: Llama, tiny: Path, also: str
+) -> None:
+    """As a shell's `>&-` leaves it, which is None."""
+    ask = ["run", str(tiny), "x", "--max-tokens", "2", *filter(None, [also])]
+    code = f"import sys; from llama_core.cli import main; sys.stdout = None; main({ask})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=llama.env, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("llama: error: cannot write the output: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")

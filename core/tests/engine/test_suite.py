@@ -104,6 +104,13 @@ def test_a_malformed_line_is_named(tmp_path: Path, row: Any, complaint: str) -> 
         read_suite(written(tmp_path / "suite.jsonl", GOOD, row))
 
 
+def test_a_mark_of_byte_order_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    plain = written(tmp_path / "plain.jsonl", GOOD)
+    marked = tmp_path / "marked.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert read_suite(marked) == read_suite(plain)
+
+
 def test_a_suite_without_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="has no questions"):
         read_suite(written(tmp_path / "suite.jsonl", "", " "))

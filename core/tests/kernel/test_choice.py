@@ -12,7 +12,7 @@ import pytest
 from llama_core.choice import choose_backend, gpu_in_sight
 from llama_core.config import Config
 from llama_core.contracts.backend import Device, Devices, Support
-from llama_core.errors import MissingCapability
+from llama_core.errors import MissingCapability, OptionsError
 from llama_core.hookspecs import hookimpl
 from llama_core.plugins import Plugins
 
@@ -147,3 +147,10 @@ def test_where_none_runs_each_says_why() -> None:
         MissingCapability, match=r"No backend.*Backend two: no card. Backend one: no card"
     ):
         choose_backend(found)
+
+
+def test_options_that_none_takes_are_the_mistake_and_nothing_is_to_be_installed() -> None:
+    found, _ = plugins(one=(30, Backend("cpu")))
+    with pytest.raises(OptionsError, match=r"takes these options.*Backend one.*threads") as caught:
+        choose_backend(found, options={"threads": 99_999_999})
+    assert "Install" not in str(caught.value)

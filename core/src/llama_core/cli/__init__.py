@@ -17,7 +17,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """A shell's `<&-` leaves Python without the stream, where commands expect an empty one."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """A shell's `<&-` leaves Python without the stream, where commands expect an empty one.
+
+    An answer that nobody can read is no success: what is written to a closed output fails.
+    """
+    streams = (("stdin", "r", os.O_RDWR), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_RDWR))
+    for name, mode, rights in streams:
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, rights), mode, encoding="utf-8"))

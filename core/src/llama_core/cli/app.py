@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("llama_core")
 
-# What writing to standard output meets where the file behind it cannot grow.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# What writing to standard output meets where the file behind it cannot grow, or there is none.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 # name -> (module, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -199,7 +199,7 @@ def run(argv: list[str]) -> int:
         _silence()  # the reader left: nothing more to say, and nowhere to say it
         return 1
     except OSError as error:
-        if error.errno not in _FULL or error.filename is not None:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
             raise
         _silence()
         click.echo(f"llama: error: cannot write the output: {error.strerror}", err=True)

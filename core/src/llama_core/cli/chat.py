@@ -14,14 +14,15 @@ from llama_core.cli.loading import complete_model, model_options, opened
 from llama_core.cli.output import json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.sampling import params, sampling_options
+from llama_core.cli.text import Text
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("chat", epilog='Example: llama chat ./model --system "You are terse."')
 @click.argument("model", shell_complete=complete_model)
-@click.option("--prompt", help="Ask this one question, and exit.")
-@click.option("--system", help="The system prompt.")
+@click.option("--prompt", type=Text(), help="Ask this one question, and exit.")
+@click.option("--system", type=Text(), help="The system prompt.")
 @click.option("--chat-template", type=_FILE, help="A Jinja file, instead of the model's own.")
 @click.option(
     "--variable",
@@ -115,7 +116,7 @@ def _piped() -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"cannot read {path}: {error}") from None
 

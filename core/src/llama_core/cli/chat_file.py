@@ -25,7 +25,7 @@ def save_conversation(conversation: Conversation, path: Path) -> None:
 def load_conversation(conversation: Conversation, path: Path) -> None:
     """Go on with what `/save` wrote, or with a bare list of messages."""
     try:
-        held = json.loads(path.read_text("utf-8"))
+        held = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise LlamaError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.profiling import profile_option, profiling
 from llama_core.cli.sampling import params, sampling_options
+from llama_core.cli.text import Text
 from llama_core.engine.faces import Result
 from llama_core.engine.load import Loaded
 from llama_core.engine.request import Request
@@ -26,7 +27,7 @@ MAX_TOKENS = 256  # of an answer whose length nobody said
 
 @click.command("run", epilog='Example: llama run ./model "Once upon a time" --max-tokens 50')
 @click.argument("model", shell_complete=complete_model)
-@click.argument("prompt", required=False)
+@click.argument("prompt", required=False, type=Text())
 @model_options
 @sampling_options
 @profile_option

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from llama_core.cli.text import Text
 from llama_core.engine.chains import standard
 from llama_core.engine.request import Params
 
@@ -36,8 +37,8 @@ BOUNDS: Mapping[str, click.ParamType] = {
     "repetition_penalty": click.FloatRange(0, 100, min_open=True),
     "presence_penalty": click.FloatRange(-100, 100),
     "frequency_penalty": click.FloatRange(-100, 100),
-    "max_tokens": click.IntRange(min=1),
-    "seed": click.IntRange(min=0),
+    "max_tokens": click.IntRange(1, 2**31 - 1),
+    "seed": click.IntRange(0, 2**64 - 1),
 }
 _OF_SAMPLING = ("top_k", "top_p", "min_p")  # they do nothing to a greedy choice
 _OF_MODELS = ("temperature", *_OF_SAMPLING, "repetition_penalty")
@@ -47,7 +48,8 @@ _NOT_LINKS = ("max_tokens", "seed", "stop")
 def sampling_options(command: F) -> F:
     """Add an option for each number, and `--stop`; none has a default of its own."""
     text = "End the answer before this text."
-    command = click.option("--stop", multiple=True, help=text, callback=_not_empty)(command)
+    stop = click.option("--stop", multiple=True, type=Text(), help=text, callback=_not_empty)
+    command = stop(command)
     for name, (_, text) in reversed(list(NUMBERS.items())):
         flag = f"--{name.replace('_', '-')}"
         command = click.option(flag, type=BOUNDS[name], help=text)(command)

@@ -85,7 +85,7 @@ def find_suite(given: str, model: Path) -> Path:
 def read_suite(path: Path) -> list[Question]:
     """The questions of a file, or all that is wrong with it."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"cannot read the suite {path}: {error}") from None
     found: list[Question] = []
