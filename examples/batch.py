@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=256, help="how many are open at a time")
     args = parser.parse_args()
-    prompts = [line.strip() for line in args.file.read_text("utf-8").splitlines() if line.strip()]
+    prompts = [
+        line.strip() for line in args.file.read_text("utf-8-sig").splitlines() if line.strip()
+    ]
     with LlamaGPU(args.model) as llama:
         began = time.monotonic()
         texts = llama.batch_infer(prompts, args.batch_size, max_tokens=args.max_tokens)

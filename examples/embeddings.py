@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("query")
     parser.add_argument("--file", type=Path, help="one text a line; a few are built in")
     args = parser.parse_args()
-    texts = TEXTS if args.file is None else args.file.read_text("utf-8").splitlines()
+    texts = TEXTS if args.file is None else args.file.read_text("utf-8-sig").splitlines()
     texts = [text for text in texts if text.strip()]
     with load(args.model, plugins=Plugins.load()) as model:
         for similarity, text in nearest(model, args.query, texts):

@@ -38,7 +38,7 @@ class App:
         elif route == ("POST", "/generate"):
             try:
                 request = self.request(await body(receive))
-            except (ValueError, TypeError, KeyError, LlamaError) as error:
+            except (ValueError, RecursionError, LlamaError) as error:
                 await reply(send, 400, {"error": {"message": str(error) or repr(error)}})
                 return
             work = asyncio.create_task(self.generate(request, send))
@@ -56,7 +56,9 @@ class App:
         known = {"prompt", "max_tokens", "stop"}
         if not isinstance(asked, dict) or not asked.keys() <= known or "prompt" not in asked:
             raise ValueError(f"give a JSON object with a prompt, and nothing but {sorted(known)}")
-        stop = asked.get("stop", [])
+        stop = asked.get("stop") if asked.get("stop") is not None else []
+        if not isinstance(stop, str | list):
+            raise ValueError(f"stop must be a text or a list of texts, not {stop!r}")
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         params = Params(max_tokens=asked.get("max_tokens", 100), stop=stop)
         return self.model.request(asked["prompt"], params)

@@ -125,7 +125,8 @@ def served(model: Loaded) -> Iterator[int]:
 def post(port: int, body: Any) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WATCHDOG_SECONDS)
     try:
-        connection.request("POST", "/generate", json.dumps(body))
+        data = body if isinstance(body, bytes) else json.dumps(body)
+        connection.request("POST", "/generate", data)
         yield connection.getresponse()
     finally:
         connection.close()
@@ -193,6 +194,16 @@ def test_web_handler_cancels_for_a_client_that_hangs_up(
                 assert events(response)[-1] == "[DONE]"
 
 
+def test_web_handler_takes_no_stop_for_none(model: Loaded) -> None:
+    with served(model) as port:
+        answers = []
+        for stop in ({}, {"stop": None}, {"stop": []}):
+            with post(port, {"prompt": "Once", "max_tokens": 3, **stop}) as response:
+                assert response.status == 200
+                answers.append(events(response))
+    assert answers[0] == answers[1] == answers[2]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -203,7 +214,9 @@ def test_web_handler_cancels_for_a_client_that_hangs_up(
         ({"prompt": "x", "mex_tokens": 3}, "nothing but"),
         ([1], "a JSON object"),
         ({"prompt": 7}, "7"),
-        ({"prompt": "x", "stop": 3}, "int"),
+        ({"prompt": "x", "stop": 3}, "stop must be a text or a list of texts, not 3"),
+        (b"[" * 100_000, "recursion"),
+        (b"{", "Expecting"),
         ({"prompt": "x" * (1 << 20)}, "more than 1048576 bytes"),
     ],
 )
