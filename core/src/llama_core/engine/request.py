@@ -86,7 +86,8 @@ class Limits:
     max_rows: int = 512  #: tokens a step
     max_sequences: int = 64  #: sequences a step; n counts n
     max_length: int = 4096  #: tokens of prompt and answer
-    max_queued: int = 100_000  #: requests not yet started; open ones too, started or not
+    #: requests not yet started; a face of the engine has no more open, started ones counted
+    max_queued: int = 100_000
     max_logprobs: int = 20  #: alternatives beside a token
     max_stops: int = 16  #: stop strings of a request
     max_stop_characters: int = 256  #: of one of them
