@@ -199,6 +199,33 @@ def test_junk_is_a_fault_too() -> None:
         prepare(plugins(), [Use("nothing")], Prompt(text="x"))
 
 
+@pytest.mark.parametrize(
+    ("piece", "why"),
+    [
+        (Piece(5), "text is of the type int, not str"),  # type: ignore[arg-type]
+        (Piece("x", channel=None), "channel is of the type NoneType"),  # type: ignore[arg-type]
+        (Piece("x", data=None), "data is of the type NoneType"),  # type: ignore[arg-type]
+        (Piece("x", stop="no"), "stop is of the type str, not bool"),  # type: ignore[arg-type]
+        (Piece("x", data={"a": float("nan")}), "data is not plain JSON"),
+        (Piece("x", data={"a": object()}), "data is not plain JSON"),
+        (Piece("x", data={1: "a"}), "data has the name 1, which is no text"),  # type: ignore[dict-item]
+    ],
+)
+def test_a_piece_that_no_reader_could_read_is_a_fault_of_who_made_it(
+    piece: Piece, why: str
+) -> None:
+    class Odd(Upper):
+        def feed(self, _: Piece) -> list[Piece]:
+            return [piece]
+
+    answers = run(make(tokenizer=Bombs()), ask("bad", postprocessors=(Odd(),)), ask("good"))
+    assert isinstance(answers["bad", 0].error, ProcessorFault)
+    assert f"postprocessor Odd failed: it passed on a Piece whose {why}" in str(
+        answers["bad", 0].error
+    )
+    assert answers["good", 0].text == "bomb" * 8
+
+
 def test_a_refusal_of_the_request_is_not_a_fault() -> None:
     several = plugins()
     with pytest.raises(LlamaError, match="not on my watch"):

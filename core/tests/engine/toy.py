@@ -223,8 +223,17 @@ class Mortal(Toy):
         return super().submit(batch)
 
 
-def serve(pause_seconds: float = 0.0, broken: bool = False) -> Engine:
-    """What the worker process of the tests is told to make."""
+def serve(
+    pause_seconds: float = 0.0,
+    broken: bool = False,
+    start_seconds: float = 0.0,
+    log: str | None = None,
+) -> Engine:
+    """What the worker process of the tests is told to make, with a line of its pid in `log`."""
+    if log is not None:
+        with open(log, "a") as lines:
+            lines.write(f"{os.getpid()}\n")
+    time.sleep(start_seconds)
     if broken:
         raise FileNotFoundError("no such model")
     return make(Mortal(pause_seconds), tokenizer=Letters(), max_length=600)

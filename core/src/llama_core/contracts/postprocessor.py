@@ -25,7 +25,7 @@ class Piece:
 
     text: str = ""
     channel: str = "content"  # content, reasoning, tool_call
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # plain JSON
     stop: bool = False  # end the answer after this piece
 
 

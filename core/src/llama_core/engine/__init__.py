@@ -3,8 +3,8 @@
 - A request on its way: request, intake, answer, chains, sampling, processors, stops, verify,
   faults.
 - A step: engine, scheduler, tenants, sequence, blocks, batch, drafting, trace.
-- Who asks: faces in this process; supervisor, wire and worker in another; search, conversation,
-  dialect.
+- Who asks: faces in this process; supervisor, held, wire and worker in another; search,
+  conversation, dialect.
 - From a name to a program: load, finding, facts, fitting, compiling, providers, ranks, memory.
 - How good and how fast: evaluate, suite, subject, measure, profile.
 

@@ -7,7 +7,8 @@ midway ends its request either way, so what a guard could not check is never pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -91,10 +92,30 @@ class Postprocessors:
             if not isinstance(piece, Piece):
                 why = f"it passed on {type(piece).__name__} where a Piece was due"
                 raise _fault(self._plugins, held, why)
+            wrong = _wrong(piece)
+            if wrong:
+                raise _fault(self._plugins, held, f"it passed on a Piece whose {wrong}")
             if piece.stop:
                 held.over = self.stopped = True
                 return pieces[: number + 1]
         return pieces
+
+
+def _wrong(piece: Piece) -> str | None:
+    """What readers of an answer, and the wire to them, would stumble on."""
+    for name, kind in (("text", str), ("channel", str), ("data", Mapping), ("stop", bool)):
+        value = getattr(piece, name)
+        if not isinstance(value, kind):
+            return f"{name} is of the type {type(value).__name__}, not {kind.__name__}"
+    if not piece.data:
+        return None
+    try:
+        data = dict(piece.data)
+        json.dumps(data, allow_nan=False)
+    except Exception as error:  # noqa: BLE001  a mapping is its maker's code
+        return f"data is not plain JSON: {explain(error)}"
+    names = [name for name in data if not isinstance(name, str)]
+    return f"data has the name {names[0]!r}, which is no text" if names else None
 
 
 def _create(plugins: Plugins, spec: Spec[Any], use: Use) -> _Held | None:

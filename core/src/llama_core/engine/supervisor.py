@@ -8,6 +8,7 @@ an engine only what goes over the wire.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import shutil
@@ -20,40 +21,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_core.engine import wire
 from llama_core.engine.faces import Face
-from llama_core.engine.faults import DeadlineExceeded, EngineClosed, WorkerDied
+from llama_core.engine.faults import EngineClosed, WorkerDied
+from llama_core.engine.held import Held, Patience, pack
 from llama_core.engine.request import Request, Update
 from llama_core.errors import LlamaError
+from llama_core.isolation import explain, let_pass
+
+log = logging.getLogger("llama_core")
 
 State = Literal["starting", "ready", "restarting", "broken", "closed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a worker may take, and how often it may fail."""
-
-    start_seconds: float = 300.0  # to be ready
-    hang_seconds: float = 60.0  # without a word while it has work
-    stop_seconds: float = 5.0  # to end when asked to
-    first_backoff_seconds: float = 0.1
-    longest_backoff_seconds: float = 30.0
-    most_failures: int = 5  # in a row, with no answer finished between them
-
-
-@dataclass(slots=True)
-class Held:
-    """A request that has been accepted and not finished."""
-
-    request: Request
-    since: float
-    choices: set[int] = field(default_factory=set)  # heard of and not finished
-    heard: bool = False
-    retried: bool = False
 
 
 class WorkerEngine(Face):
@@ -86,8 +67,10 @@ class WorkerEngine(Face):
         self.state: State = "starting"
         self.num_restarts = 0
         self._on_state = on_state
+        self._listener_failed = False
         self._process: subprocess.Popen[str] | None = None
-        self._held: dict[str, Held] = {}  # the supervising thread's own
+        self._held: dict[str, Held] = {}  # the supervising thread's own: the worker has them
+        self._waiting: dict[str, Held] = {}  # its own too: for a worker that is ready
         self._orders: deque[Held | str] = deque()
         self._outgoing = bytearray()
         self._closing = False
@@ -113,7 +96,7 @@ class WorkerEngine(Face):
             self._thread.join()
 
     def _send(self, request: Request) -> None:
-        _add(request)  # what cannot travel is refused here, to the caller's face
+        pack(request)  # what cannot travel is refused here, to the caller's face
         self._orders.append(Held(request, time.monotonic()))
         self._ring()
 
@@ -159,6 +142,7 @@ class WorkerEngine(Face):
         connection = None
         try:
             connection = self._start(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # they have met: a killed host leaves none
             return self._converse(connection)
         except (OSError, KeyError, TypeError, wire.WireError) as error:
             return WorkerDied(f"the worker process could not be understood: {error!r}")
@@ -199,6 +183,7 @@ class WorkerEngine(Face):
             process.stdin.close()
             until = time.monotonic() + self.patience.start_seconds
             while time.monotonic() < until and not self._closing:
+                self._sort_orders()
                 try:
                     connection, _ = listener.accept()
                 except TimeoutError:
@@ -223,8 +208,9 @@ class WorkerEngine(Face):
         ready = False
         started = self._heard_at = time.monotonic()
         while True:
+            self._sort_orders()
             if ready:
-                self._take_orders()
+                self._hand_over()
             if self._closing:
                 self._ask_to_stop(connection)
                 return EngineClosed("the engine was closed")
@@ -246,9 +232,7 @@ class WorkerEngine(Face):
                     elif message["type"] == "updates":
                         self._hear([wire.to_update(u) for u in message["updates"]])
             elif self._overdue(ready, started):
-                what = "has not said a word" if ready else "was not ready"
-                limit = self.patience.hang_seconds if ready else self.patience.start_seconds
-                return WorkerDied(f"the worker process {what} for {limit:g} s and was ended")
+                return self.patience.lost(ready)
 
     def _wait(self, connection: socket.socket | None, seconds: float | None) -> tuple[bool, bool]:
         """Until the worker can be read from or written to, somebody rings, or time is up."""
@@ -268,10 +252,18 @@ class WorkerEngine(Face):
 
     def _longest_wait(self, ready: bool, started: float) -> float | None:
         if not ready:
-            return max(0.0, started + self.patience.start_seconds - time.monotonic())
-        if not self._held:
+            until = started + self.patience.start_seconds
+        elif self._held:
+            until = self._heard_at + self.patience.hang_seconds
+        else:
             return None
-        return max(0.0, self._heard_at + self.patience.hang_seconds - time.monotonic())
+        left = max(0.0, until - time.monotonic())
+        return left if ready else self._until_deadline(left)
+
+    def _until_deadline(self, most: float) -> float:
+        """Seconds until a request that waits here is late, or `most`."""
+        lefts = [left for one in self._waiting.values() if (left := one.left) is not None]
+        return max(0.0, min([most, *lefts]))
 
     def _overdue(self, ready: bool, started: float) -> bool:
         now = time.monotonic()
@@ -279,17 +271,30 @@ class WorkerEngine(Face):
             return now - started >= self.patience.start_seconds
         return bool(self._held) and now - self._heard_at >= self.patience.hang_seconds
 
-    def _take_orders(self) -> None:
+    def _sort_orders(self) -> None:
+        """What came in: cancelled and late ones end here where the worker has not got them."""
         while self._orders:
             order = self._orders.popleft()
-            if isinstance(order, str):
-                if order in self._held:  # otherwise it has ended by itself meanwhile
-                    self._outgoing += wire.pack({"type": "cancel", "id": order})
-                continue
-            if not self._held:
-                self._heard_at = time.monotonic()  # it may have been silent because it was idle
-            self._held[order.request.id] = order
-            self._outgoing += _add(order.request)
+            if not isinstance(order, str):
+                self._waiting[order.request.id] = order
+            elif self._waiting.pop(order, None) is not None:
+                self._deliver([Update(order, finish="cancelled", last=True)])
+            elif order in self._held:  # otherwise it has ended by itself meanwhile
+                self._held[order].cancelled = True
+                self._outgoing += wire.pack({"type": "cancel", "id": order})
+        for request_id, one in list(self._waiting.items()):
+            if (left := one.left) is not None and left <= 0:
+                del self._waiting[request_id]
+                self._deliver([one.too_late()])
+
+    def _hand_over(self) -> None:
+        """Give the worker all that waits for one."""
+        if self._waiting and not self._held:
+            self._heard_at = time.monotonic()  # it may have been silent because it was idle
+        for one in self._waiting.values():
+            self._outgoing += one.add()
+        self._held.update(self._waiting)
+        self._waiting.clear()
 
     def _hear(self, updates: list[Update]) -> None:
         for update in updates:
@@ -300,6 +305,8 @@ class WorkerEngine(Face):
             held.choices.add(update.choice)
             if update.finish is not None:
                 held.choices.discard(update.choice)
+            if update.finish == "deadline":
+                update.error = held.late()  # the worker knows only what was left of it
             if update.last:
                 del self._held[update.request_id]
                 self._failures = 0
@@ -307,47 +314,40 @@ class WorkerEngine(Face):
 
     def _bury(self, error: LlamaError) -> None:
         """The worker is gone: end what was heard of, keep the rest for the next one."""
-        cancelled = {order for order in self._orders if isinstance(order, str)}
-        again: list[Held] = []
-        for held in self._held.values():
-            request, now = held.request, time.monotonic()
-            left = request.deadline_seconds
-            if left is not None:
-                left -= now - held.since
-            if request.id in cancelled:
-                self._deliver([Update(request.id, finish="cancelled", last=True)])
+        self._sort_orders()  # who cancelled meanwhile is not computed again
+        again: dict[str, Held] = {}
+        for request_id, held in self._held.items():
+            left = held.left
+            if held.cancelled:
+                self._deliver([Update(request_id, finish="cancelled", last=True)])
             elif held.heard or held.retried:
-                self._mourn(held, error)
+                self._deliver(held.lost(error))
             elif left is not None and left <= 0:
-                late = DeadlineExceeded(f"the deadline of {request.deadline_seconds} s has passed")
-                self._deliver([Update(request.id, finish="deadline", error=late, last=True)])
+                self._deliver([held.too_late()])
             else:
-                again.append(Held(replace(request, deadline_seconds=left), now, retried=True))
+                again[request_id] = Held(held.request, held.since, retried=True)
         self._held.clear()
-        self._orders.extendleft(reversed(again))
-
-    def _mourn(self, held: Held, error: LlamaError) -> None:
-        request_id = held.request.id
-        died = WorkerDied(f"request {request_id!r} was lost: {error.message}")
-        choices = sorted(held.choices) or [0]
-        self._deliver(
-            [
-                Update(request_id, choice, finish="error", error=died, last=choice == choices[-1])
-                for choice in choices
-            ]
-        )
+        self._waiting = {**again, **self._waiting}
 
     def _become(self, state: State, reason: LlamaError | None) -> None:
         self.state = state
-        if self._on_state is not None:
+        if self._on_state is None:
+            return
+        try:
             self._on_state(state, reason)
+        except BaseException as error:  # noqa: BLE001  who merely listens ends nothing
+            let_pass(error)
+            if not self._listener_failed:
+                self._listener_failed = True
+                log.warning("on_state failed, which is said once: %s", explain(error))
 
     def _rest(self) -> None:
         """Wait before the next start, longer each time, unless it is all over."""
         pause = self.patience.first_backoff_seconds * 2 ** (self._failures - 1)
         until = time.monotonic() + min(pause, self.patience.longest_backoff_seconds)
         while not self._closing and (left := until - time.monotonic()) > 0:
-            self._wait(None, left)
+            self._sort_orders()
+            self._wait(None, self._until_deadline(left))
 
     def _read(self, connection: socket.socket) -> bytes:
         try:
@@ -389,11 +389,3 @@ class WorkerEngine(Face):
         except subprocess.TimeoutExpired:
             return "hung up"
         return f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
-
-
-def _add(request: Request) -> bytes:
-    try:
-        message = wire.from_request(request)
-        return wire.pack({"type": "add", "id": request.id, "request": message})
-    except (TypeError, ValueError) as error:
-        raise wire.WireError(f"the request cannot travel to a worker process: {error}") from error
