@@ -177,6 +177,20 @@ def test_a_batch_waits_for_room_where_a_single_request_is_refused() -> None:
             assert refused.value.retry_after_seconds > 0
 
 
+def test_the_queue_bounds_all_that_is_open() -> None:
+    with threaded(Slow(num_blocks=200), max_queued=2, max_length=600) as engine:
+        with (
+            closing(engine.stream(ask("a", max_tokens=300))) as a,
+            closing(engine.stream(ask("b", max_tokens=300))) as b,
+        ):
+            next(a)
+            next(b)  # none of them waits any more
+            with pytest.raises(QueueFull, match="2 requests are open"):
+                engine.generate(ask("c"))
+        until(lambda: engine.num_open == 0)
+        assert engine.generate(ask("b")).choices[0].tokens
+
+
 def test_an_abandoned_batch_cancels_the_rest() -> None:
     with threaded(Slow(num_blocks=200), max_length=600) as engine:
         with closing(engine.batch([ask(f"r{n}", max_tokens=100) for n in range(9)])) as results:
