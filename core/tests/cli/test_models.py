@@ -46,7 +46,7 @@ def test_a_model_is_pulled_listed_run_and_removed(llama: Llama, hub: Any, tiny: 
     path = Path(done.json["path"])
     assert (path / "model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
     assert done.json["bytes"] == sum(file.stat().st_size for file in tiny.iterdir())
-    [row] = llama("list", "--json").json["models"]
+    [row] = llama("--no-plugins", "list", "--json").json["models"]
     assert (row["name"], row["source"], row["path"]) == (NAME, "hub", str(path))
     assert NAME in llama("list").out
     assert llama("show", NAME, "--json").json["name"] == "org/tiny"
@@ -55,8 +55,8 @@ def test_a_model_is_pulled_listed_run_and_removed(llama: Llama, hub: Any, tiny: 
     gone = llama("rm", NAME, "--yes", "--json")
     assert gone.json["freed_bytes"] >= done.json["bytes"]
     assert not path.exists()
-    assert llama("list", "--json").json["models"] == []
-    assert "llama pull" in llama("list").err
+    assert llama("--no-plugins", "list", "--json").json["models"] == []
+    assert "llama pull" in llama("--no-plugins", "list").err
 
 
 def test_a_second_pull_downloads_nothing(llama: Llama, hub: Any) -> None:
@@ -77,7 +77,7 @@ def test_what_was_not_pulled_is_said_with_the_command_and_what_is_near(
     assert llama("pull", NAME).code == 0
     assert f"Did you mean '{NAME}'?" in llama("show", "hf:org/tinny").err
     assert f"is called {NAME}" in llama("show", "org/tiny").err
-    assert f"Did you mean '{NAME}'?" in llama("show", "tiny").err
+    assert f"Did you mean '{NAME}'?" in llama("--no-plugins", "show", "tiny").err
 
 
 def test_a_private_model_asks_for_a_token_and_never_shows_it(llama: Llama, hub: Any) -> None:
@@ -166,7 +166,7 @@ def test_only_the_whole_of_what_was_pulled_is_removed(llama: Llama, hub: Any, ti
     assert "Delete it as you delete other files" in llama("rm", str(tiny), "--yes").err
     assert (tiny / "config.json").exists()
     assert "Did you mean" in llama("rm", "hf:org/tinny", "--yes").err
-    assert len(llama("list", "--json").json["models"]) == 1
+    assert len(llama("--no-plugins", "list", "--json").json["models"]) == 1
 
 
 SOURCE = """
