@@ -40,6 +40,7 @@ class Account:
     def _account(self, report: pytest.TestReport | pytest.CollectReport) -> None:
         if report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "no reason"
+            reason = reason.removeprefix("Skipped: ")
             if not any(each.search(reason) for each in self.expected):
                 self.unexpected.append(f"{report.nodeid}: {reason}")
 

@@ -7,7 +7,10 @@ the list fails the run in CI on the first machine that needs it.
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +81,12 @@ def test_every_reason_has_an_entry() -> None:
         if not any(re.search(pattern, reason) for pattern in patterns)
     }
     assert missing == {}, "write them into tests/expected_skips.toml, with why"
+
+
+def test_what_is_expected_is_known_by_the_reason_that_pytest_tells() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "core/tests/builtin/test_conformance.py"]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "CI": "true"}, capture_output=True, text=True
+    )
+    assert "it remembers nothing" in done.stdout
+    assert done.returncode == 0, done.stdout[-3000:]
