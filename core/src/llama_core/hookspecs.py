@@ -156,7 +156,7 @@ def llama_create_machine(name: str, options: Options, plugins: Plugins) -> Machi
 
 @hookspec(firstresult=True)
 def llama_add_command(name: str, options: Options, plugins: Plugins) -> Command | None:
-    """Hand over the click command for `llama NAME`."""
+    """Hand over the click command for `llama NAME`; `plugins.NAME` is `llama plugins NAME`."""
 
 
 @hookspec(firstresult=True)

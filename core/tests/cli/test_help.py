@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from .conftest import Llama
+from .conftest import COMMAND, Llama
 
 
 def test_help_names_every_command_and_an_example(llama: Llama) -> None:
@@ -29,6 +29,37 @@ def test_the_command_of_a_plugin_runs_with_its_own_options(three: Llama) -> None
     assert three("greet").out == "hello\n"
     assert three("greet", "--loud").out == "HELLO\n"
     assert "Say hello." in three("greet", "--help").out
+
+
+def lend(llama: Llama, name: str, canary: bool = False) -> None:
+    code = COMMAND + (f"open({str(llama.root / 'imported')!r}, 'w')\n" if canary else "")
+    provides = [{"kind": "command", "name": name, "api": 1, "summary": "Say hello."}]
+    llama.site.add("lender", {"provides": provides}, {"llama_plugin_lender/__init__.py": code})
+
+
+def test_a_plugin_adds_to_the_group_of_plugins(llama: Llama) -> None:
+    lend(llama, "plugins.greet", canary=True)
+    assert "greet      Say hello." not in llama("--help").out
+    assert "greet    Say hello." in llama("plugins", "--help").out
+    assert llama("plugins", "list").code == 0
+    assert not (llama.root / "imported").exists()
+    assert llama("plugins", "greet", "--loud").out == "HELLO\n"
+    assert "Usage: llama plugins greet" in llama("plugins", "greet", "--help").out
+    assert llama("greet").code == llama("plugins.greet").code == 2
+    assert "no command 'greet'" in llama("--no-plugins", "plugins", "greet").err
+    off = llama("plugins", "greet", env={"LLAMA_CORE_PLUGINS_DISABLE": "lender"})
+    assert "Plugin 'lender' has it and is switched off." in off.err
+
+
+def test_no_plugin_takes_the_place_of_a_command_of_ours(llama: Llama) -> None:
+    lend(llama, "plugins.list")
+    assert "PROVIDES OR REASON" in llama("plugins", "list").out
+    assert "Say hello." not in llama("plugins", "--help").out
+
+
+def test_a_subcommand_that_is_mistyped_gets_the_near_miss(llama: Llama) -> None:
+    lend(llama, "plugins.greet")
+    assert "Did you mean 'greet'?" in llama("plugins", "gret").err
 
 
 def test_no_plugins_takes_their_commands_away(three: Llama) -> None:

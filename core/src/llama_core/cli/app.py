@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "show": ("show", "Say what a model is, without loading it."),
 }
 
+# Before a dot in the name of a plugin's command: the group of ours that it is lent to.
+GROUPS = ("plugins.",)
+
 
 class Session:
     """What one run of the command line shares: flags, settings, and plugins once asked for."""
@@ -72,9 +75,12 @@ class Session:
 
         return Plugins(self.found, self.config)
 
-    def commands(self) -> dict[str, str]:
-        """The commands of plugins that are on: name to summary."""
-        return {name: summary for name, (summary, _, on) in self._offered.items() if on}
+    def commands(self, group: str = "") -> dict[str, str]:
+        """The commands that plugins lend to a group, of those that are on: name to summary."""
+        offered = {name: summary for name, (summary, _, on) in self._offered.items() if on}
+        if group:
+            return {n.removeprefix(group): s for n, s in offered.items() if n.startswith(group)}
+        return {n: s for n, s in offered.items() if not n.startswith(GROUPS)}
 
     def switched_off(self, command: str) -> str | None:
         """The plugin that would lend a command if it were on."""
@@ -101,22 +107,23 @@ class Session:
         return named
 
 
-class LlamaGroup(click.Group):
-    """Lists commands by name and summary alone."""
+class LendingGroup(click.Group):
+    """A group that plugins add to: it lists what they lend by name and summary alone."""
+
+    lent_to = ""  # what their manifests write before the name
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*COMMANDS, *_session(ctx).commands()})
+        return sorted({*self.own(), *_session(ctx).commands(self.lent_to)})
+
+    def own(self) -> Mapping[str, str]:
+        """The group's own commands: name to summary."""
+        return {name: each.get_short_help_str(120) for name, each in self.commands.items()}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            module = import_module(f"llama_core.cli.{COMMANDS[cmd_name][0]}")
-            command = module.command
-            assert isinstance(command, click.Command)
-            return command
         session = _session(ctx)
-        if cmd_name not in session.commands():
-            return None
-        found = session.plugins.create("command", cmd_name)
+        if cmd_name in self.commands or cmd_name not in session.commands(self.lent_to):
+            return super().get_command(ctx, cmd_name)
+        found = session.plugins.create("command", self.lent_to + cmd_name)
         assert isinstance(found, click.Command)
         return found
 
@@ -126,7 +133,7 @@ class LlamaGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None and not name.startswith("-"):
-            owner = _session(ctx).switched_off(name)
+            owner = _session(ctx).switched_off(self.lent_to + name)
             near = did_you_mean(name, self.list_commands(ctx))
             if owner is not None:
                 hint = f"plugin '{owner}' has it and is switched off"
@@ -136,10 +143,24 @@ class LlamaGroup(click.Group):
         return name, command, args[1:]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = {name: summary for name, (_, summary) in COMMANDS.items()}
-        rows |= {k: v for k, v in _session(ctx).commands().items() if k not in rows}
+        rows = {**_session(ctx).commands(self.lent_to), **self.own()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
+
+
+class LlamaGroup(LendingGroup):
+    """The commands of the core are imported when they are asked for."""
+
+    def own(self) -> Mapping[str, str]:
+        return {name: summary for name, (_, summary) in COMMANDS.items()}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module = import_module(f"llama_core.cli.{COMMANDS[cmd_name][0]}")
+            command = module.command
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
 def _session(ctx: click.Context) -> Session:

@@ -11,7 +11,7 @@ import click
 
 from llama_core import lock, options
 from llama_core.catalogue import Plugin, State
-from llama_core.cli.app import Session
+from llama_core.cli.app import LendingGroup, Session
 from llama_core.cli.output import emit, json_option, table
 from llama_core.config import project_config_file
 from llama_core.discovery import BUILTIN
@@ -29,7 +29,13 @@ def plugin_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
-@click.group("plugins", epilog="Example: llama plugins list")
+class PluginsGroup(LendingGroup):
+    """A plugin's command `plugins.NAME` is `llama plugins NAME`."""
+
+    lent_to = "plugins."
+
+
+@click.group("plugins", cls=PluginsGroup, epilog="Example: llama plugins list")
 def command() -> None:
     """List, inspect, switch on and off what is installed."""
 

@@ -1,4 +1,7 @@
-"""A command adds `llama NAME`. Its name and summary stand in the manifest, for `--help`."""
+"""A command adds `llama NAME`. Its name and summary stand in the manifest, for `--help`.
+
+One that the manifest calls `plugins.NAME` adds `llama plugins NAME`.
+"""
 
 from __future__ import annotations
 
