@@ -1,0 +1,1 @@
+"""Indexes of plugins that can be trusted, and installing from them without breaking anything."""

@@ -1,0 +1,1 @@
+"""What an index holds: records, the catalogue that search reads, pages for installers."""

@@ -1,0 +1,1 @@
+"""Who signs what, and the client that believes nothing else."""
