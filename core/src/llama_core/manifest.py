@@ -36,6 +36,10 @@ Kind = Literal[
 ]  # fmt: skip
 assert get_args(Kind) == KINDS
 
+# What a plugin does beside computing in Python. Shown before it is installed; the marketplace holds
+# a wheel to the first two, the others are its author's word.
+Permission = Literal["native-code", "scripts", "network", "processes"]
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 PluginName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 Dotted = Annotated[
@@ -121,6 +125,7 @@ class Manifest(_Table):
     listens: tuple[str, ...] = ()
     provides: tuple[Provides, ...] = Field(default=(), max_length=MAX_PROVIDES)
     requires: tuple[Requires, ...] = Field(default=(), max_length=MAX_PROVIDES)
+    permissions: tuple[Permission, ...] = ()
 
     @field_validator("listens")
     @classmethod

@@ -25,6 +25,13 @@ def read_table(
             data = file.read(max_bytes + 1)
     except OSError as cause:
         raise error(f"cannot read {path}: {cause.strerror}") from cause
+    return parse_table(data, str(path), max_bytes=max_bytes, error=error)
+
+
+def parse_table(
+    data: bytes, path: str, *, max_bytes: int = MAX_BYTES, error: type[LlamaError] = ManifestError
+) -> dict[str, Any]:
+    """The same of bytes that lie elsewhere, in an archive say; `path` is what errors call them."""
     if len(data) > max_bytes:
         raise error(f"{path} is larger than {max_bytes >> 10} KiB, the most such a file may be")
     try:

@@ -319,3 +319,11 @@ class TestHostile:
         file = tmp_path_factory.getbasetemp() / "damaged.toml"
         file.write_bytes(data[: at % len(data)] + byte + data[at % len(data) + 1 :])
         assert told(lambda: manifest.parse(read_table(file), source="damaged.toml")) != ""
+
+
+def test_a_plugin_says_what_it_does_beside_computing() -> None:
+    said = manifest.parse({**WHOLE, "permissions": ["native-code", "network"]}, source="x")
+    assert said.permissions == ("native-code", "network")
+    assert "permissions.0: 'netwrok' is not one of" in refused(
+        {**WHOLE, "permissions": ["netwrok"]}
+    )
