@@ -1,0 +1,176 @@
+"""The catalogue: one line of JSON for each plugin, in shards that the index signs.
+
+Search reads nothing else. The lines of all shards one after the other are the client's cache, so a
+refresh copies bytes and a search parses only the lines that may match. Knows records and lines;
+knows nothing of files or the network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.version import Version
+
+from llama_core.errors import plain
+from llama_marketplace.errors import RecordRefused
+from llama_marketplace.index.record import Record, read_json
+
+MAX_LINE_BYTES = 64 << 10
+MAX_SHARD_BYTES = 8 << 20
+MAX_OFFERED = 10  # versions in a line, the newest; the records have them all
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """One version: what it takes to know whether it fits this machine."""
+
+    version: str
+    requires_core: str = ""
+    requires_python: str = ""
+    status: str = "active"
+    reason: str | None = None
+    platforms: tuple[str, ...] = ()  # "linux/x86_64"; empty: any
+    devices: tuple[str, ...] = ()  # "cuda>=12.4", one of them; empty: none is needed
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A plugin as search shows it."""
+
+    name: str
+    plugin: str
+    publisher: str
+    summary: str
+    licence: str | None = None
+    provides: tuple[str, ...] = ()  # "transform:min-p"
+    verified: bool = False
+    published: str = ""  # the day of the newest version
+    versions: tuple[Offered, ...] = ()  # newest first
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted({each.partition(":")[0] for each in self.provides}))
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        return tuple(sorted({name for each in self.versions for name in each.platforms}))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(sorted({name for each in self.versions for name in each.devices}))
+
+    def matches(self, words: Iterable[str]) -> bool:
+        """Whether every word is somewhere in what is said of it."""
+        text = " ".join((self.name, self.summary, self.publisher, *self.provides)).lower()
+        return all(word.lower() in text for word in words)
+
+
+def summarize(records: Sequence[Record], *, verified: bool) -> Summary:
+    """All versions of one plugin in one line."""
+    newest = sorted(records, key=lambda each: Version(each.version), reverse=True)
+    first = next((each for each in newest if each.status.status == "active"), newest[0])
+    return Summary(
+        name=first.name,
+        plugin=first.plugin,
+        publisher=first.publisher,
+        summary=first.summary,
+        licence=first.licence,
+        provides=tuple(f"{each.kind}:{each.name}" for each in first.provides),
+        verified=verified,
+        published=max(each.published for each in records).date().isoformat(),
+        versions=tuple(_offered(each) for each in newest[:MAX_OFFERED]),
+    )
+
+
+def _offered(record: Record) -> Offered:
+    platforms: set[str] = set()
+    devices: set[str] = set()
+    anywhere = no_device = False
+    for file in record.files:
+        needs = file.needs
+        runs_on = {
+            f"{system}/{machine}" for system in needs.os for machine in needs.arch or ("any",)
+        }
+        anywhere |= not runs_on
+        platforms |= runs_on
+        wanted = {f"{key}{each}" for key in ("cuda", "rocm") if (each := getattr(needs, key))}
+        no_device |= not wanted
+        devices |= wanted
+    return Offered(
+        version=record.version,
+        requires_core=record.requires_core,
+        requires_python=record.requires_python,
+        status=record.status.status,
+        reason=record.status.reason,
+        platforms=() if anywhere else tuple(sorted(platforms)),
+        devices=() if no_device else tuple(sorted(devices)),
+    )
+
+
+def write_line(summary: Summary) -> bytes:
+    """One line; what is at its default is left out."""
+    table: dict[str, Any] = _sparse(summary)
+    table["versions"] = [_sparse(each) for each in summary.versions]
+    text = json.dumps(table, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    # Separators of lines that JSON allows inside of a text, and other readers of lines do not.
+    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
+    return text.encode() + b"\n"
+
+
+def read_line(line: bytes) -> Summary:
+    """A line that an index signed; strict all the same."""
+    table = read_json(line, source="a line of the catalogue", max_bytes=MAX_LINE_BYTES)
+    try:
+        versions = tuple(Offered(**_texts(each)) for each in table.pop("versions", ()))
+        return Summary(**_texts(table), versions=versions)
+    except TypeError as error:
+        raise RecordRefused(f"a line of the catalogue is not valid: {plain(error, 160)}") from None
+
+
+def read_lines(data: bytes, words: Sequence[str] = ()) -> Iterator[Summary]:
+    """The plugins of which the words say something; lines that cannot match are not parsed."""
+    sought = [json.dumps(word.lower(), ensure_ascii=False)[1:-1].encode() for word in words]
+    for line in data.split(b"\n"):
+        if not line:
+            continue
+        if sought:
+            # bytes.lower knows ASCII alone, so other letters are left to the parsed line.
+            low = line.lower() if line.isascii() else line.decode("utf-8", "replace").lower()
+            text = low if isinstance(low, bytes) else low.encode()
+            if not all(word in text for word in sought):
+                continue
+        summary = read_line(line)
+        if summary.matches(words):
+            yield summary
+
+
+_TEXTS = {
+    "name": str, "plugin": str, "publisher": str, "summary": str, "licence": (str, type(None)),
+    "verified": bool, "published": str, "version": str, "requires_core": str,
+    "requires_python": str, "status": str, "reason": (str, type(None)),
+}  # fmt: skip
+
+
+def _texts(table: Any) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        raise TypeError(f"{table!r} is not an object")
+    checked = {}
+    for key, value in table.items():
+        if isinstance(value, list):
+            if not all(isinstance(each, str) for each in value):
+                raise TypeError(f"{key} holds what is not text")
+            checked[key] = tuple(value)
+        elif isinstance(value, _TEXTS.get(key, ())):
+            checked[key] = value
+        else:
+            raise TypeError(f"{key} = {value!r}")
+    return checked
+
+
+def _sparse(one: Summary | Offered) -> dict[str, Any]:
+    fields = type(one).__dataclass_fields__
+    table = {name: getattr(one, name) for name in fields if name != "versions"}
+    return {name: value for name, value in table.items() if value != fields[name].default}
