@@ -485,3 +485,43 @@ def test_the_layout_is_that_of_its_number(
     [path] = packs(backend)
     one = Pack(path).sections["layers.0.mlp.up_proj.weight"]
     assert (native.packing(), one["sha256"][:16]) == LAYOUTS[encoding]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what of a file is mapped")
+def test_what_a_step_reads_whole_is_mapped_beforehand(tmp_path: Path) -> None:
+    path = tmp_path / "one.pack"
+    part = bytes(1 << 20)
+    with path.open("wb") as file:
+        writer = packfile.PackWriter(file, 1 << 30)
+        for label in ("embed", "linear", "head"):
+            writer.add(label, {}, {"data": part})
+        writer.finish({"key": "k"})
+    pack = Pack(path, "k")
+    assert mapped_bytes(path) < len(part)
+    pack.call_ahead({"linear", "head", "of another model"})
+    until = time.monotonic() + 30
+    while mapped_bytes(path) < 2 * len(part) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert 2 * len(part) <= mapped_bytes(path) < 3 * len(part), "the embedding, read by rows, too"
+
+
+def mapped_bytes(path: Path) -> int:
+    """How much of a file is mapped for this process now."""
+    maps = Path("/proc/self/smaps").read_text()
+    of_it = maps.partition(str(path))[2]
+    return int(of_it.partition("Rss:")[2].split()[0]) << 10
+
+
+def test_a_model_larger_than_half_of_memory_is_not_called_for(
+    backend: CpuBackend, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(Pack, "call_ahead", lambda self, labels: called.append(labels))
+    first = logits(backend, *opened(folder))
+    assert np.array_equal(first, logits(backend, *opened(folder)))
+    assert len(called) == 1
+    assert "lm_head.weight" in called[0]
+    size = packs(backend)[0].stat().st_size
+    monkeypatch.setattr(caches, "memory_bytes", lambda: 2 * size)
+    assert np.array_equal(first, logits(backend, *opened(folder)))
+    assert len(called) == 1

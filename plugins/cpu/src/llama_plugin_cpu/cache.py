@@ -27,6 +27,7 @@ from llama_core.model.graph import Graph
 from llama_core.model.origin import Stamp
 from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
+from llama_plugin_cpu.backend import memory_bytes
 from llama_plugin_cpu.packfile import FORMAT, Pack, PackFault, PackWriter
 
 ENVIRONMENT = "LLAMA_CPU_CACHE"  # a folder, or "off"
@@ -110,6 +111,8 @@ class Cache:
         try:
             pack = Pack(path, one.key)
             pack.touch()
+            if pack.num_bytes < memory_bytes() // 2:  # of a larger one, only what is needed
+                pack.call_ahead({node.weights["weight"] for node in graph.of("linear")})
             return Shelf(pack)
         except FileNotFoundError:
             self._drop_stale(one)
