@@ -121,10 +121,12 @@ def compile_model(
 
 
 def _compile(plugins: Plugins, files: ModelFiles, tokenizer: Tokenizer, asked: Asked) -> Compiled:
-    graph, weights = build_model(plugins, files)
+    wanted, declared = _limits(asked, None).max_length, declared_context(files.config)
+    shorter = wanted if declared is not None and wanted < declared else None
+    graph, weights = build_model(plugins, files, context_length=shorter)
     check_fit(graph, weights, files)
     limits = _limits(asked, graph.context_length)
-    if limits.max_length < graph.context_length:
+    if limits.max_length < graph.context_length:  # which the config did not tell beforehand
         graph, weights = build_model(plugins, files, context_length=limits.max_length)
     check_tokenizer(tokenizer, graph.vocab_size, files)
     return compile_graph(plugins, graph, weights, asked)
