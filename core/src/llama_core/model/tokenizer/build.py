@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _SPACE = "▁"
 _MAX_MERGED = 256  # characters; no piece that was made by merging is longer in any known model
 
-_MANY_DIGITS = re.compile(rb"\d{8}")
+# A search for eight of one byte takes a tenth of what one for eight digits does.
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"|[:,\[]\s*(\d{8,})(?![\d.])', re.DOTALL)
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def from_json(data: bytes, path: Path) -> Core:
 def _huge_number(data: bytes) -> str | None:
     """A whole number of eight digits or more outside of texts. The library makes tables as long as
     the largest id, so that one number could take all memory."""
-    if _MANY_DIGITS.search(data) is None:
+    if b"00000000" not in data.translate(_DIGITS_ALIKE):
         return None
     found = (one[1] for one in _TEXT_OR_NUMBER.finditer(data) if one[1] is not None)
     number = next(found, None)
