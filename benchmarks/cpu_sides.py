@@ -148,6 +148,7 @@ class Child:
         began = time.perf_counter()
         self.model = model
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
         self.process = subprocess.Popen(
             [str(python), "-c", code, json.dumps(job)], cwd=models.HERE, env=env,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
