@@ -16,7 +16,7 @@ from llama_marketplace.wheels.metadata import Metadata
 from llama_marketplace.wheels.refusal import WheelRefused, shown
 
 # Imported by Python itself at every start, wherever on the path they lie.
-_AT_START = re.compile(r"(sitecustomize|usercustomize)(\.|$)", re.I)
+_AT_START = re.compile(r"(sitecustomize|usercustomize)(?![^./])", re.I)
 # Told apart by how a file begins: ELF, Mach-O of either byte order, archives of objects.
 _NATIVE = (
     b"\x7fELF", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe",

@@ -29,7 +29,7 @@ def fault(name: str) -> tuple[str, str] | None:
     if unicodedata.normalize("NFC", name) != name:
         return "odd_name", "is not in Unicode's composed form (NFC)"
     for part in parts:
-        if part[-1] in ". " or part[0] == " " or set('<>:"|?*') & set(part):
+        if part[-1] in ". " or set('<>:"|?*') & set(part):
             return "odd_name", "cannot be a file on Windows"
         if _RESERVED.fullmatch(part):
             return "odd_name", "is a device on Windows"
