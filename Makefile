@@ -4,7 +4,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PIP    := -m pip --disable-pip-version-check
+# The heavy plugins are tested in an environment of their own: in .venv nothing can lean on torch.
+TORCH  := .venv-torch
 
 # Every folder with a pyproject.toml is a distribution; core first, for the others depend on it.
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml marketplace/pyproject.toml plugins/*/pyproject.toml))
@@ -13,33 +15,65 @@ LIGHT   := $(filter-out $(HEAVY),$(MEMBERS))
 # What is compiled is built anew when it changes; Python sources are used in place.
 NATIVE  := $(wildcard plugins/*/CMakeLists.txt plugins/*/native/*.[ch] plugins/*/native/*/*.[ch])
 SOURCES := $(addsuffix /pyproject.toml,$(MEMBERS)) $(NATIVE)
+# What `make chat` takes is a part of what `make setup` installs, in the same environment.
+CHAT    := core plugins/cpu plugins/model-tiny
+WEIGHTS := plugins/model-tiny/src/llama_plugin_model_tiny/model/model.safetensors
+# The question as it was typed: neither make nor the shell reads anything into it.
+export CHAT_PROMPT = $(value PROMPT)
 DEV     := requirements-dev.txt
 SLOW    := requirements-slow.txt
 # How many times the 2,000 inputs a parser that `make test` has; for a night, 100 and more.
 FUZZ_TIMES ?= 10
+QUICK   := -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
 
 EMULATORS := qemu-user-static gcc-aarch64-linux-gnu libsimde-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all emulators lint format bench docs clean
+.PHONY: help chat setup test test-torch test-all emulators lint format bench docs clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+chat: $(WEIGHTS) $(VENV)/.chat  ## Chat with the bundled model; PROMPT="..." asks it one question
+	@asked="$$CHAT_PROMPT"; test -n "$$asked" || test -t 0 || asked="$$(cat)"; \
+	if test -z "$$asked" && test -t 0; then $(BIN)/llama chat tiny; \
+	else $(BIN)/llama chat tiny --prompt "$${asked:-Tell me a story about a fox.}"; fi
+
+$(WEIGHTS):
+	$(error the model 'tiny' is not in this checkout, $@ is missing: plugins/model-tiny/recipe/README.md says how it is made)
+
+$(VENV)/.chat: $(addsuffix /pyproject.toml,$(CHAT)) $(NATIVE) constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "chat: installing $(CHAT) into $(VENV), which takes a minute"
+	@$(BIN)/python $(PIP) install --quiet --no-compile -c constraints.txt $(addprefix -e ./,$(CHAT))
+	@touch $@
 
 setup: $(VENV)/.ready  ## Make .venv with every member installed in place
 
 $(VENV)/.ready: $(SOURCES) $(DEV) constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing $(LIGHT) and the tools of $(DEV) into $(VENV)"
-	@$(PIP) install --quiet -c constraints.txt -r $(DEV) $(addprefix -e ./,$(LIGHT))
+	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(DEV) $(addprefix -e ./,$(LIGHT))
+	@touch $@ $(VENV)/.chat
+
+$(TORCH)/.ready: $(SOURCES) constraints.txt
+	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	@echo "setup: installing $(HEAVY) and what they need into $(TORCH)"
+	@$(TORCH)/bin/python $(PIP) install --quiet -c constraints.txt pytest-xdist -e ./core \
+	  -e ./plugins/cpu $(foreach each,$(HEAVY),-e "./$(each)[testing]")
 	@touch $@
 
 test: setup  ## Run the tests (under 15 minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest $(QUICK) $(addprefix --ignore=,$(HEAVY))
+	@$(MAKE) --no-print-directory test-torch
 
-test-all: setup emulators  ## Run the slow tests too, and those of the heavy plugins
-	@$(PIP) install --quiet -c constraints.txt -r $(SLOW) $(foreach each,$(HEAVY),-e "./$(each)[testing]")
-	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest
+test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
+	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_same_model.py
+
+test-all: setup emulators  ## Run the slow tests too
+	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(SLOW)
+	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest $(addprefix --ignore=,$(HEAVY))
+	@$(MAKE) --no-print-directory test-torch QUICK=
 
 # Tests of the native tiers that this processor lacks skip, and say so, where these are not installed.
 emulators:
@@ -72,5 +106,5 @@ docs: setup  ## Build the manual into docs/_build
 	$(BIN)/python -m sphinx -W -E -q -b html docs docs/_build
 
 clean:  ## Remove what was built (and .venv)
-	rm -rf $(VENV) docs/_build benchmarks/.envs benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) docs/_build benchmarks/.envs benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

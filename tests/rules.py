@@ -23,6 +23,7 @@ TYPES_ONLY = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 SKIP = {
     ".git",
     ".venv",
+    ".venv-torch",
     ".envs",
     "_build",
     "build",

@@ -1,0 +1,62 @@
+"""The recipe of the bundled model is one that the trainer takes, and the one that was run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
+
+from llama_plugin_train.loop.config import TrainConfig
+
+TINY = Path(__file__).parents[1] / "plugins" / "model-tiny"
+
+
+def read(file: Path) -> TrainConfig:
+    """A configuration with its files' names alone, wherever they lie."""
+    config = TrainConfig.read(file)
+
+    def bare(sources: Any) -> Any:
+        return tuple(replace(one, paths=names(one.paths)) for one in sources)
+
+    return replace(
+        config,
+        tokenizer=replace(config.tokenizer, paths=names(config.tokenizer.paths)),
+        data=replace(
+            config.data,
+            cache=None,
+            sources=bare(config.data.sources),
+            held_out=bare(config.data.held_out),
+        ),
+    )
+
+
+def names(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(Path(path).name for path in paths)
+
+
+def test_it_learns_from_all_that_the_corpus_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(TINY)
+    from recipe.corpus import __main__ as corpus
+
+    monkeypatch.setattr(corpus, "SHARD", 10)  # as many files as there are, of ten items each
+    corpus.main(["--out", str(tmp_path / "corpus"), "--stories", "30", "--chats", "80"])
+    written = {path.name for path in (tmp_path / "corpus").iterdir()}
+    config = read(TINY / "recipe" / "tiny.toml")
+    read_from = {name for one in config.data.sources for name in one.paths}
+    assert read_from == {name for name in written if name.startswith(("stories-", "chats-"))}
+    held_out = {name for one in config.data.held_out for name in one.paths}
+    assert held_out <= written
+    assert set(config.tokenizer.paths) == {"tokenizer.jsonl"} <= written
+
+
+def test_the_run_that_is_kept_was_told_the_same() -> None:
+    kept = TINY / "recipe" / "run" / "config.toml"
+    if not kept.is_file():
+        pytest.skip("the bundled model has not been trained yet")
+    assert read(kept) == read(TINY / "recipe" / "tiny.toml")
