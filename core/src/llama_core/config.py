@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llama_core import overlay
 from llama_core.errors import ConfigError, did_you_mean, plain, sentence
 from llama_core.tables import read_table
 
@@ -191,7 +192,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         text = environ.get(setting.env)
         if text is not None and text.strip():
             found[setting.key] = _parse(setting, text.strip())
-    known = {setting.env for setting in SETTINGS}
+    known = {setting.env for setting in SETTINGS} | {overlay.VARIABLE}
     for name in environ:
         # Other names with our prefix may be a plugin's; what is nearly one of ours is a slip.
         if name.startswith(PREFIX) and name not in known and (hint := did_you_mean(name, known)):

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, overload
 
 import pluggy
 
-from llama_core import compat, deprecated, hookspecs, options
+from llama_core import compat, deprecated, hookspecs, options, overlay
 from llama_core.catalogue import Capability, Catalogue, Plugin, State
 from llama_core.config import Config, load_config
 from llama_core.contracts import spec as spec_of
@@ -87,7 +87,10 @@ class Plugins(Catalogue):
     @classmethod
     def load(cls, config: Config | None = None) -> Plugins:
         """The plugins installed in this environment, under the settings in force."""
-        return cls(discover(), config or load_config())
+        config = config or load_config()
+        if config.plugins:
+            overlay.append(strict=config.strict)
+        return cls(discover(), config)
 
     # ---- asking ------------------------------------------------------------------------------
 

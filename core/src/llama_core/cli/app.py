@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llama_core import __version__
+from llama_core import __version__, overlay
 from llama_core.config import Config, load_config
 from llama_core.discovery_cache import discover_cached
 from llama_core.errors import LlamaError, OptionsError, did_you_mean, sentence
@@ -63,6 +63,8 @@ class Session:
 
     @cached_property
     def found(self) -> list[Found]:
+        if self.config.plugins:
+            overlay.append(strict=self.config.strict)
         if self.config.locked:
             from llama_core.discovery import discover
 
