@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from packaging.version import Version
+from typing import TYPE_CHECKING, Any
 
 from llama_core.errors import plain
 from llama_marketplace.errors import RecordRefused
-from llama_marketplace.index.record import Record, read_json
+from llama_marketplace.index.strict_json import read_json
+
+if TYPE_CHECKING:
+    from llama_marketplace.index.record import Record
 
 MAX_LINE_BYTES = 64 << 10
 MAX_SHARD_BYTES = 8 << 20
@@ -70,6 +71,8 @@ class Summary:
 
 def summarize(records: Sequence[Record], *, verified: bool) -> Summary:
     """All versions of one plugin in one line."""
+    from packaging.version import Version
+
     newest = sorted(records, key=lambda each: Version(each.version), reverse=True)
     first = next((each for each in newest if each.status.status == "active"), newest[0])
     return Summary(
@@ -115,8 +118,6 @@ def write_line(summary: Summary) -> bytes:
     table: dict[str, Any] = _sparse(summary)
     table["versions"] = [_sparse(each) for each in summary.versions]
     text = json.dumps(table, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    # Separators of lines that JSON allows inside of a text, and other readers of lines do not.
-    text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
     return text.encode() + b"\n"
 
 

@@ -63,7 +63,7 @@ def names_path(name: str) -> str:
     return f"names/{shard(name)}.json"
 
 
-def write_whole(file: Path, data: bytes) -> bool:
+def write_whole(file: Path, data: bytes, *, sync: bool = True) -> bool:
     """Write a file whole or not at all; False where it says the same already."""
     try:
         if file.read_bytes() == data:
@@ -73,7 +73,14 @@ def write_whole(file: Path, data: bytes) -> bool:
     beside = file.with_name(file.name + ".new")
     with beside.open("wb") as out:
         out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
+        if sync:
+            out.flush()
+            os.fsync(out.fileno())
     beside.replace(file)
     return True
+
+
+def sync_all() -> None:
+    """What was written without `sync` reaches the disk, where the system can be told to."""
+    if hasattr(os, "sync"):
+        os.sync()

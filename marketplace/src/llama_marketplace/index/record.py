@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -29,6 +29,7 @@ from pydantic import (
 from llama_core.errors import plain
 from llama_core.manifest import Dotted, Line, Name, PluginName
 from llama_marketplace.errors import RecordRefused
+from llama_marketplace.index.strict_json import read_json
 
 SCHEMA = 1
 MAX_BYTES = 256 << 10  # of one record
@@ -253,26 +254,3 @@ def read(data: bytes, *, source: str) -> Record:
             f"{source} is not a valid record: {where + ': ' if where else ''}{plain(message, 200)}"
         ) from None
 
-
-def read_json(data: bytes, *, source: str, max_bytes: int) -> dict[str, Any]:
-    """A JSON object that somebody sent: bounded, not nested deeply, no key twice."""
-    if len(data) > max_bytes:
-        raise RecordRefused(f"{source} has {len(data)} bytes, and {max_bytes} are the most")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise ValueError("a key is there twice")
-        return table
-
-    def refuse(word: str) -> Any:
-        raise ValueError(f"{word} is not a number of JSON")
-
-    try:
-        text = data.decode("utf-8")
-        table = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise RecordRefused(f"{source} is not valid JSON: {plain(error)}") from None
-    if not isinstance(table, dict):
-        raise RecordRefused(f"{source} is not a JSON object")
-    return table

@@ -34,9 +34,13 @@ class Unreachable(DownloadError):
 class Transport(FetcherInterface):
     """Downloads until a deadline, for all of them together."""
 
-    def __init__(self, deadline_seconds: float, hosts: frozenset[str] | None = None) -> None:
+    def __init__(self, hosts: frozenset[str]) -> None:
+        self._hosts = hosts
+        self.renew(0.0)
+
+    def renew(self, deadline_seconds: float) -> None:
+        """Another batch of downloads: the clock and the count of bytes start again."""
         self.num_bytes = 0
-        self._hosts = hosts  # None: any, for an index that is itself the reader's choice
         self._seconds = deadline_seconds
         self._until = time.monotonic() + deadline_seconds
 
@@ -96,7 +100,7 @@ class Transport(FetcherInterface):
     def _open(self, url: str) -> Any:
         for _ in range(MAX_REDIRECTS + 1):
             host = urlsplit(url).hostname or ""
-            if self._hosts is not None and host not in self._hosts:
+            if host not in self._hosts:
                 raise DownloadError(f"{url} leads to '{host}', which this index may not send to")
             response = _pool(_proxy(url)).request(
                 "GET",
@@ -105,7 +109,7 @@ class Transport(FetcherInterface):
                 redirect=False,
                 retries=False,
                 headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=self._seconds),
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=max(self._seconds, 1.0)),
             )
             if response.status in (301, 302, 303, 307, 308):
                 onward = urljoin(url, response.headers.get("Location", ""))

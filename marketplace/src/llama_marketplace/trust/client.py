@@ -1,0 +1,253 @@
+"""The reader of one index: believes its pinned root and what follows from it by signatures.
+
+python-tuf's client does the verifying; here are its bounds, its place on disk, and the words in
+which each attack is refused. What was verified once can be read again without a network. Knows
+paths and bytes, not what records mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from llama_marketplace.errors import IndexFailed, Untrusted
+from llama_marketplace.index.layout import prefixed, write_whole
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import TargetFile
+    from tuf.ngclient import FetcherInterface, Updater
+
+    from llama_marketplace.trust.transport import Transport
+
+log = logging.getLogger("llama_core.marketplace")
+
+DEADLINE_SECONDS = 60.0
+MAX_TARGET_BYTES = 8 << 20
+MAX_CATALOGUE_BYTES = 256 << 20
+PARALLEL = 8
+# One for each file of metadata: what an index may send before anything of it is believed.
+_LIMITS = {
+    "root_max_length": 256 << 10,
+    "timestamp_max_length": 16 << 10,
+    "snapshot_max_length": 2 << 20,
+    "targets_max_length": 8 << 20,
+}
+FIRST_ROOT = "1.root.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a refresh brought."""
+
+    changed: bool
+    bytes: int
+    offline: bool = False  # no server answered; what is cached is still believed
+
+
+class Client:
+    """One index by its address and the digest of its first root."""
+
+    def __init__(self, url: str, root_sha256: str, state: Path, cache: Path) -> None:
+        self.url = url if url.endswith("/") else url + "/"
+        self.root_sha256 = root_sha256
+        self.metadata = state / "metadata"
+        self.targets = cache / "targets"
+        self.catalogue_file = cache / "catalogue.jsonl"
+        self._facts_file = cache / "refreshed.json"
+        self._updater: Updater | None = None
+        self._transport: Transport | None = None
+
+    @property
+    def refreshed(self) -> datetime | None:
+        """When the cache was last known to be what the index says."""
+        try:
+            return datetime.fromisoformat(json.loads(self._facts_file.read_bytes())["at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def refresh(self, deadline_seconds: float = DEADLINE_SECONDS) -> Refreshed:
+        """Make the cache what the index says now; without a network, keep what is there."""
+        with self._verdicts(), self._alone():
+            from llama_marketplace.trust.transport import Unreachable
+
+            transport = self._network(deadline_seconds)
+            before = self._facts()
+            try:
+                self._updater = self._verified(transport)
+                changed = self._take_catalogue(self._updater, transport)
+            except Unreachable as error:
+                if not before:
+                    raise
+                self._updater = self._verified(self._offline())
+                log.warning("%s cannot be reached; what is cached is used (%s)", self.url, error)
+                return Refreshed(False, transport.num_bytes, offline=True)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            write_whole(self._facts_file, json.dumps(self._facts() | {"at": now}).encode())
+            return Refreshed(changed, transport.num_bytes)
+
+    def read(self, path: str, deadline_seconds: float = DEADLINE_SECONDS) -> bytes | None:
+        """The content of a target that somebody signed for, out of the cache where it is there."""
+        with self._verdicts(), self._alone():
+            network = self._network(deadline_seconds)
+            found = self._open().get_targetinfo(path)
+            return None if found is None else self._content(found, network)
+
+    def paths(self, role: str, prefix: str) -> list[str]:
+        """What a role signs for below a prefix, which must be its own."""
+        from tuf.api.metadata import Metadata
+
+        with self._verdicts(), self._alone():
+            self._network(DEADLINE_SECONDS)
+            # Asking for a path loads and verifies the role that may sign for it, and no other.
+            self._open().get_targetinfo(f"{prefix}?")
+            file = self.metadata / f"{role}.json"
+            if not file.is_file():
+                return []
+            signed: Any = Metadata.from_file(str(file)).signed
+            return sorted(each for each in signed.targets if each.startswith(prefix))
+
+    def _verified(self, fetcher: FetcherInterface) -> Updater:
+        from tuf.ngclient import Updater, UpdaterConfig
+
+        self.metadata.mkdir(parents=True, exist_ok=True)
+        updater = Updater(
+            str(self.metadata),
+            f"{self.url}metadata/",
+            fetcher=fetcher,
+            config=UpdaterConfig(**_LIMITS),
+            bootstrap=self._pinned_root(fetcher),
+        )
+        updater.refresh()
+        updater.get_targetinfo("catalogue/?")
+        return updater
+
+    def _open(self) -> Updater:
+        if self._updater is None:
+            self._updater = self._verified(self._offline())
+        return self._updater
+
+    def _offline(self) -> FetcherInterface:
+        from llama_marketplace.trust.cached import Cached
+
+        return Cached(self.metadata, self._network(DEADLINE_SECONDS))
+
+    def _network(self, deadline_seconds: float) -> Transport:
+        """The way to the index and to no other host, until the deadline."""
+        from llama_marketplace.trust.transport import Transport
+
+        if self._transport is None:
+            self._transport = Transport(frozenset({urlsplit(self.url).hostname or ""}))
+        self._transport.renew(deadline_seconds)
+        return self._transport
+
+    def _pinned_root(self, fetcher: FetcherInterface) -> bytes:
+        """The first root, by its digest alone: no server, and no disk, has to be honest."""
+        file = self.metadata / "pinned.root.json"
+        try:
+            data = file.read_bytes()
+        except OSError:
+            data = b""
+        if hashlib.sha256(data).hexdigest() != self.root_sha256:
+            url = f"{self.url}metadata/{FIRST_ROOT}"
+            data = fetcher.download_bytes(url, _LIMITS["root_max_length"])
+            if hashlib.sha256(data).hexdigest() != self.root_sha256:
+                raise Untrusted(
+                    f"{url} is not the root that is pinned (sha256 {self.root_sha256[:16]}…)",
+                    remedy="Ask the index's operator for its root, and pin that one.",
+                )
+            write_whole(file, data)
+        return data
+
+    def _take_catalogue(self, updater: Updater, transport: FetcherInterface) -> bool:
+        from tuf.api.metadata import Metadata
+
+        signed: Any = Metadata.from_file(str(self.metadata / "catalogue.json")).signed
+        facts = self._facts()
+        version = f"{signed.version} {self.root_sha256}"
+        if facts.get("catalogue") == version and self.catalogue_file.is_file():
+            return False
+        wanted = [one for path, one in sorted(signed.targets.items())]
+        if sum(one.length for one in wanted) > MAX_CATALOGUE_BYTES:
+            raise Untrusted(f"the catalogue of {self.url} is larger than any may be")
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            shards = list(pool.map(lambda one: self._content(one, transport), wanted))
+        write_whole(self.catalogue_file, b"".join(shards))
+        write_whole(self._facts_file, json.dumps(facts | {"catalogue": version}).encode())
+        self._forget("catalogue", {prefixed(one.path, one.hashes["sha256"]) for one in wanted})
+        return True
+
+    def _content(self, one: TargetFile, fetcher: FetcherInterface) -> bytes:
+        if one.length > MAX_TARGET_BYTES:
+            raise Untrusted(f"{one.path} of {self.url} has {one.length} bytes, more than any may")
+        name = prefixed(one.path, one.hashes.get("sha256", ""))
+        file = self.targets / name
+        try:
+            data = file.read_bytes()
+            one.verify_length_and_hashes(data)
+        except Exception:  # noqa: BLE001 - whatever is wrong with a cache, the index has it anew
+            data = fetcher.download_bytes(f"{self.url}targets/{name}", one.length)
+            one.verify_length_and_hashes(data)
+            write_whole(file, data, sync=False)
+        return data
+
+    def _forget(self, folder: str, keep: set[str]) -> None:
+        for file in (self.targets / folder).glob("*"):
+            if f"{folder}/{file.name}" not in keep:
+                file.unlink(missing_ok=True)
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            facts = json.loads(self._facts_file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two processes that refresh at once would mix what they write."""
+        from filelock import FileLock, Timeout
+
+        self.metadata.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.metadata.parent / "lock", timeout=DEADLINE_SECONDS):
+                yield
+        except Timeout:
+            raise IndexFailed(
+                f"another process has been reading {self.url} for {DEADLINE_SECONDS:g} seconds"
+            ) from None
+
+    @contextmanager
+    def _verdicts(self) -> Iterator[None]:
+        """Each attack in the words of the one who is protected from it."""
+        from tuf.api import exceptions as tuf
+
+        try:
+            yield
+        except tuf.ExpiredMetadataError as error:
+            raise Untrusted(
+                f"what {self.url} serves is no longer valid: {error}; it may be held back",
+                remedy="Its operator renews it with: llama marketplace refresh",
+            ) from error
+        except tuf.BadVersionNumberError as error:
+            raise Untrusted(f"{self.url} serves something older than was seen: {error}") from error
+        except tuf.UnsignedMetadataError as error:
+            raise Untrusted(f"{self.url} is not signed by its own keys: {error}") from error
+        except tuf.LengthOrHashMismatchError as error:
+            raise Untrusted(f"{self.url} serves what nobody signed for: {error}") from error
+        except tuf.RepositoryError as error:
+            raise Untrusted(f"{self.url} does not serve a valid index: {error}") from error
+        except tuf.SlowRetrievalError as error:
+            raise IndexFailed(f"{self.url} is too slow: {error}") from error
+        except tuf.DownloadLengthMismatchError as error:
+            raise Untrusted(f"{self.url} sends more than it may: {error}") from error
+        except tuf.DownloadError as error:
+            raise IndexFailed(f"cannot read {self.url}: {error}") from error
