@@ -5,8 +5,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := -m pip --disable-pip-version-check
-# The heavy plugins are tested in an environment of their own: in .venv nothing can lean on torch.
+# The heavy plugins are tested in an environment of their own, so that in .venv nothing can lean on
+# torch. It lies on .venv: what is installed there is seen here too.
 TORCH  := .venv-torch
+SITE   := import sysconfig; site = sysconfig.get_path("purelib")
 
 # Every folder with a pyproject.toml is a distribution; core first, for the others depend on it.
 MEMBERS := $(patsubst %/pyproject.toml,%,$(wildcard core/pyproject.toml marketplace/pyproject.toml plugins/*/pyproject.toml))
@@ -56,11 +58,12 @@ $(VENV)/.ready: $(SOURCES) $(DEV) constraints.txt
 	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(DEV) $(addprefix -e ./,$(LIGHT))
 	@touch $@ $(VENV)/.chat
 
-$(TORCH)/.ready: $(SOURCES) constraints.txt
+$(TORCH)/.ready: $(VENV)/.ready $(addsuffix /pyproject.toml,$(HEAVY))
 	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
 	@echo "setup: installing $(HEAVY) and what they need into $(TORCH)"
-	@$(TORCH)/bin/python $(PIP) install --quiet -c constraints.txt pytest-xdist -e ./core \
-	  -e ./plugins/cpu $(foreach each,$(HEAVY),-e "./$(each)[testing]")
+	@$(BIN)/python -c '$(SITE); print("import site; site.addsitedir(%r)" % site)' > \
+	  "$$($(TORCH)/bin/python -c '$(SITE); print(site)')/below.pth"
+	@$(TORCH)/bin/python $(PIP) install --quiet -c constraints.txt $(foreach each,$(HEAVY),-e "./$(each)[testing]")
 	@touch $@
 
 test: setup  ## Run the tests (under 15 minutes on two cores)
@@ -68,7 +71,7 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 	@$(MAKE) --no-print-directory test-torch
 
 test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
-	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_same_model.py
+	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py
 
 test-all: setup emulators  ## Run the slow tests too
 	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(SLOW)

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from .rules import sources
+from .running import imported
 
 ROOT = Path(__file__).parents[1]
 LIST = tomllib.loads((ROOT / "tests" / "expected_skips.toml").read_text("utf-8"))
@@ -81,6 +82,14 @@ def test_every_reason_has_an_entry() -> None:
         if not any(re.search(pattern, reason) for pattern in patterns)
     }
     assert missing == {}, "write them into tests/expected_skips.toml, with why"
+
+
+def test_what_is_expected_without_a_module_is_not_expected_beside_it(tmp_path: Path) -> None:
+    list_ = tmp_path / "skips.toml"
+    entry = '[[skip]]\nreason = "no {0}"\nwithout = "{0}"\n'
+    list_.write_text(entry.format("pytest") + entry.format("no_such_module"))
+    expected = imported(ROOT / "conftest.py").expected_skips(list_)
+    assert [each.pattern for each in expected] == ["no no_such_module"]
 
 
 def test_what_is_expected_is_known_by_the_reason_that_pytest_tells() -> None:
