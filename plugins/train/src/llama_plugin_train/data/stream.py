@@ -113,7 +113,7 @@ class Stream:
             starts = ends - [one.num_rows for one in self._packings]
             yield self._filled(owners, some - starts[owners])
 
-    def rows(self, numbers: Array) -> Rows:
+    def rows(self, numbers: Array | Sequence[int]) -> Rows:
         """The rows of these global numbers."""
         owners, inside = self._mixture.find(np.asarray(numbers, np.int64))
         chosen = np.empty_like(inside)

@@ -14,8 +14,10 @@ from llama_plugin_train.runs import RunDirectory
 from llama_plugin_train.runs.faults import RunError
 from llama_plugin_train.sealed import read_sealed
 
-_CHANGEABLE = ("train.steps", "train.log_every", "train.threads", "control", "checkpoints")
-_CHANGEABLE += ("distributed", "evaluation", "train.device", "train.rollbacks", "data.workers")
+_CHANGEABLE = (
+    *("train.steps", "train.log_every", "train.threads", "control", "checkpoints"),
+    *("distributed", "evaluation", "train.device", "train.rollbacks", "data.workers"),
+)
 
 
 def begin(

@@ -129,7 +129,7 @@ def cut(model: Any, ranks: Ranks) -> dict[str, Cut]:
             if first and linear.bias is not None:
                 cuts[f"{whole}.bias"] = rows
                 _keep(linear, "bias", rows, ranks)
-            linear.forward = partial(_first if first else _second, linear)
+            linear.forward = partial(_first if first else _second, linear)  # type: ignore[method-assign]
     return cuts
 
 
