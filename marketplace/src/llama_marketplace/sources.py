@@ -53,6 +53,17 @@ class Source:
     wheel_hosts: tuple[str, ...] = ()
     client: Client | None = None
 
+    @property
+    def refreshed(self) -> datetime | None:
+        """When it was last known what the index says."""
+        return self._client.refreshed
+
+    def entry(self) -> dict[str, Any]:
+        """As it stands in `llama.toml`."""
+        lists = {"namespaces": list(self.namespaces), "wheel-hosts": list(self.wheel_hosts)}
+        filled = {key: value for key, value in lists.items() if value}
+        return {"name": self.name, "url": self.url, "root": self.root, **filled}
+
     def serves(self, name: str) -> bool:
         """Whether a name may come from here at all."""
         return not self.namespaces or any(fnmatchcase(name, each) for each in self.namespaces)
@@ -185,7 +196,9 @@ def configured(config: Config | None = None, *, file: Path | None = None) -> lis
         raise ConfigError(f"{file}: {SECTION}.indexes must be tables, [[{SECTION}.indexes]]")
     if len(entries) > MAX_INDEXES:
         raise ConfigError(f"{file} names {len(entries)} indexes; {MAX_INDEXES} are the most")
-    found = [_source(entry, f"{file}: index {number}") for number, entry in enumerate(entries, 1)]
+    found = [
+        from_entry(entry, f"{file}: index {number}") for number, entry in enumerate(entries, 1)
+    ]
     names = [each.name for each in found]
     if len(set(names)) != len(names):
         raise ConfigError(f"{file} has two indexes of one name")
@@ -216,7 +229,8 @@ def find(name: str, sources: Iterable[Source]) -> tuple[Source, tuple[Record, ..
     raise IndexFailed(f"there is no {plain(name)} in {where}", remedy=did_you_mean(name, near))
 
 
-def _source(entry: Mapping[str, Any], where: str) -> Source:
+def from_entry(entry: Mapping[str, Any], where: str) -> Source:
+    """One table of the file; whatever is wrong with it is named."""
     import platformdirs
 
     for key, value in entry.items():

@@ -10,7 +10,17 @@ import click
 from llama_core.errors import did_you_mean, sentence
 
 # name -> (module of llama_marketplace.cli that holds it as `command`, one line for --help)
-COMMANDS: Mapping[str, tuple[str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "indexes": ("indexes", "Trust an index, or no longer."),
+    "init": ("init", "Start an index of your own."),
+    "keys": ("keys", "Make signing keys, and replace them."),
+    "mark": ("mark", "Deprecate, yank or quarantine a version."),
+    "publish": ("publish", "Publish wheels in an index."),
+    "publishers": ("publishers", "Let publishers in, and list them."),
+    "rebuild": ("rebuild", "Make again what follows from an index's records."),
+    "renew": ("renew", "Sign again what will soon not be believed."),
+    "serve": ("serve", "Serve an index, to try it."),
+}
 
 
 class LazyGroup(click.Group):

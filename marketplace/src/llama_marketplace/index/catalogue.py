@@ -148,7 +148,7 @@ def read_lines(data: bytes, words: Sequence[str] = ()) -> Iterator[Summary]:
             yield summary
 
 
-_TEXTS = {
+_TEXTS: dict[str, Any] = {
     "name": str, "plugin": str, "publisher": str, "summary": str, "licence": (str, type(None)),
     "verified": bool, "published": str, "version": str, "requires_core": str,
     "requires_python": str, "status": str, "reason": (str, type(None)),

@@ -253,4 +253,3 @@ def read(data: bytes, *, source: str) -> Record:
         raise RecordRefused(
             f"{source} is not a valid record: {where + ': ' if where else ''}{plain(message, 200)}"
         ) from None
-

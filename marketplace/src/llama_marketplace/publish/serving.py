@@ -22,7 +22,11 @@ from llama_marketplace.index.simple import HTML, JSON, JSON_TYPE
 # One path segment of an index; whatever else is asked for is not there.
 _SEGMENT = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 _PARTS = ("metadata", "targets", "wheels", "simple")
-_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".jsonl": "application/jsonl"}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+}
 IDLE_SECONDS = 30.0
 CHUNK_BYTES = 256 << 10
 
@@ -76,7 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         file = self.server.folder.joinpath(*parts)
         if parts[0] == "simple" and "." not in parts[-1]:
             wants_json = JSON_TYPE in self.headers.get("Accept", "")
-            return file / (JSON if wants_json else HTML), JSON_TYPE if wants_json else _TYPES[".html"]
+            return file / (JSON if wants_json else HTML), JSON_TYPE if wants_json else _TYPES[
+                ".html"
+            ]
         return file, _TYPES.get(file.suffix, "application/octet-stream")
 
     def _is_ours(self, host: str) -> bool:

@@ -35,7 +35,7 @@ MAX_TARGET_BYTES = 8 << 20
 MAX_CATALOGUE_BYTES = 256 << 20
 PARALLEL = 8
 # One for each file of metadata: what an index may send before anything of it is believed.
-_LIMITS = {
+_LIMITS: dict[str, Any] = {
     "root_max_length": 256 << 10,
     "timestamp_max_length": 16 << 10,
     "snapshot_max_length": 2 << 20,
@@ -235,7 +235,7 @@ class Client:
         except tuf.ExpiredMetadataError as error:
             raise Untrusted(
                 f"what {self.url} serves is no longer valid: {error}; it may be held back",
-                remedy="Its operator renews it with: llama marketplace refresh",
+                remedy="Its operator renews it with: llama marketplace renew",
             ) from error
         except tuf.BadVersionNumberError as error:
             raise Untrusted(f"{self.url} serves something older than was seen: {error}") from error

@@ -65,8 +65,9 @@ class Roles:
         self._loaded["root"].signed.roles["targets"].threshold = threshold
         for name in OWN:
             self._delegate(name, list(keys[name]), 1, [f"{name}/*"])
+            self._begin(name)
         snapshot.meta.pop("targets.json", None)
-        self._changed |= set(TOP)
+        self._changed |= {*TOP, *OWN}
         self._unwritten |= set(TOP)
         return self
 
@@ -85,10 +86,15 @@ class Roles:
         return self
 
     def role(self, name: str) -> Metadata[Any]:
-        """One role's metadata, read when it is first asked for."""
+        """One role's metadata, read when it is first asked for; a new publisher's is empty."""
         if name not in self._loaded:
-            version = self._loaded["snapshot"].signed.meta[f"{name}.json"].version
-            self._loaded[name] = self._read(self.layout.metadata / f"{version}.{name}.json")
+            written = self._loaded["snapshot"].signed.meta.get(f"{name}.json")
+            if written is None:
+                self._role_of(name)
+                self._begin(name)
+            else:
+                file = self.layout.metadata / f"{written.version}.{name}.json"
+                self._loaded[name] = self._read(file)
         return self._loaded[name]
 
     @property
@@ -103,19 +109,20 @@ class Roles:
             raise IndexFailed(f"there is a publisher '{name}' already")
         self._delegate(name, list(keys), threshold, [f"records/{name}/*/*"])
 
-    def set_keys(self, name: str, keys: Iterable[Key], threshold: int) -> None:
+    def set_keys(self, name: str, keys: Iterable[Key], threshold: int, ring: KeyRing) -> None:
         """Give a role other keys: from the next commit, what the old ones sign is worth nothing."""
         keys = list(keys)
         if not 0 < threshold <= len(keys):
             raise IndexFailed(f"{threshold} of {len(keys)} keys can never sign for '{plain(name)}'")
-        parent = self.role("root") if name in TOP else self.role("targets")
-        role = parent.signed.get_delegated_role(name)
+        parent, role = self._role_of(name)
         for keyid in list(role.keyids):
             parent.signed.revoke_key(keyid, name)
         for key in keys:
             parent.signed.add_key(key, name)
         role.threshold = threshold
-        self._changed |= {"root" if name in TOP else "targets", name}
+        self._changed.add("root" if name in TOP else "targets")
+        if name in (*TOP, *OWN) or self.can_sign(name, ring):
+            self._changed.add(name)  # or else the publisher has to sign, before anyone believes it
 
     def set_targets(self, name: str, contents: Mapping[str, bytes | None]) -> bool:
         """What a role signs for: a path's new content, or None to sign for it no longer."""
@@ -155,9 +162,15 @@ class Roles:
 
     def expiring(self, within: timedelta) -> dict[str, datetime]:
         """The roles that will not be believed for much longer."""
-        names = [*TOP, *self._delegations.roles]
+        written = self._loaded["snapshot"].signed.meta
+        names = [*TOP, *(name for name in self._delegations.roles if f"{name}.json" in written)]
         ends = {name: self.role(name).signed.expires for name in names}
         return {name: end for name, end in ends.items() if end - self.now < within}
+
+    def can_sign(self, name: str, ring: KeyRing) -> bool:
+        """Whether enough keys of a role are at hand."""
+        _, role = self._role_of(name)
+        return bool(sum(keyid in ring for keyid in role.keyids) >= role.threshold)
 
     def commit(self, ring: KeyRing) -> list[str]:
         """Sign and write what changed; the timestamp comes last, and makes it visible at once."""
@@ -202,8 +215,7 @@ class Roles:
 
         metadata = self.role(name)
         root = self.role("root").signed
-        parent = root if name in TOP else self.role("targets").signed
-        role = parent.get_delegated_role(name)
+        _, role = self._role_of(name)
         metadata.signatures.clear()
         wanted = [role]
         if name == "root" and root.version > 1:
@@ -219,7 +231,7 @@ class Roles:
         return metadata.to_bytes(JSONSerializer(compact=True))
 
     def _delegate(self, name: str, keys: list[Key], threshold: int, paths: list[str]) -> None:
-        from tuf.api.metadata import DelegatedRole, Metadata, Targets
+        from tuf.api.metadata import DelegatedRole
 
         if not 0 < threshold <= len(keys):
             raise IndexFailed(f"{threshold} of {len(keys)} keys can never sign for '{name}'")
@@ -227,9 +239,21 @@ class Roles:
         self._delegations.roles[name] = role
         for key in keys:
             self.role("targets").signed.add_key(key, name)
+        self._changed.add("targets")
+
+    def _begin(self, name: str) -> None:
+        from tuf.api.metadata import Metadata, Targets
+
         self._loaded[name] = Metadata(Targets(version=1, expires=self._expiry(name)))
-        self._changed |= {"targets", name}
         self._unwritten.add(name)
+
+    def _role_of(self, name: str) -> tuple[Metadata[Any], Any]:
+        """Who says which keys a role has, and what it says."""
+        parent = self.role("root") if name in TOP else self.role("targets")
+        try:
+            return parent, parent.signed.get_delegated_role(name)
+        except ValueError:
+            raise IndexFailed(f"this index has no role '{plain(name)}'") from None
 
     @property
     def _delegations(self) -> Any:

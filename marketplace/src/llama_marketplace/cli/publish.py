@@ -1,0 +1,139 @@
+"""`llama marketplace publish`: wheels inspected, tried, recorded and signed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llama_core.cli.output import emit, json_option
+from llama_core.cli.progress import progress
+from llama_core.errors import LlamaError
+from llama_marketplace.cli.operating import FILE, index_option, keys_option, open_index, open_keys
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from llama_marketplace.index.record import Record
+    from llama_marketplace.wheels import Inspected
+
+log = logging.getLogger("llama_core.marketplace")
+
+
+@click.command(
+    "publish",
+    epilog="Example: llama marketplace publish dist/*.whl --publisher acme --with-wheels "
+    "--index index --keys keys",
+)
+@click.argument("wheels", type=FILE, nargs=-1, required=True)
+@click.option("--publisher", required=True, help="Under whose name; its key must be at hand.")
+@click.option("--with-wheels", is_flag=True, help="Put the wheels into the index itself.")
+@click.option("--wheels-at", metavar="URL", help="The folder on the web where the wheels lie.")
+@click.option(
+    "--needs", "needs", multiple=True, metavar="WHEEL:DEVICE",
+    help="What a wheel is for, as in 'x-1.0-py3-none-any.whl:cuda>=12.4'.",
+)  # fmt: skip
+@index_option
+@keys_option
+@json_option
+def command(
+    wheels: tuple[Path, ...], publisher: str, with_wheels: bool, wheels_at: str | None,
+    needs: tuple[str, ...], folder: Path, places: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Publish one or more versions of plugins, from their wheels.
+
+    Each wheel is read without importing it and held to the rules for plugins; then the conformance
+    suites of what it provides run in an environment of their own, in a child process.
+    """
+    from llama_marketplace.publish.repository import current_time
+
+    if with_wheels == bool(wheels_at):
+        raise click.UsageError("say either --with-wheels or --wheels-at URL")
+    index, ring, now = open_index(folder), open_keys(places), current_time()
+    inspected = _inspect(wheels)
+    records = _record(inspected, publisher, now, _needs(needs), wheels_at)
+    for warning in index.add(records, [each.path for each in inspected] if with_wheels else []):
+        log.warning("%s", warning)
+    signed = index.commit(ring)
+    facts = {
+        "published": [
+            {
+                "name": each.name,
+                "version": each.version,
+                "files": [file.filename for file in each.files],
+                "conformance": [one.suite for one in each.conformance],
+            }
+            for each in records
+        ],
+        "signed": signed,
+    }
+    emit(
+        facts,
+        as_json,
+        lambda: [
+            f"{each.name} {each.version} is published by {publisher} in {folder}"
+            for each in records
+        ],
+    )
+
+
+def _inspect(files: Sequence[Path]) -> list[Inspected]:
+    from llama_marketplace.wheels import inspect
+
+    with progress("Reading", len(files)) as step:
+        found = []
+        for file in files:
+            found.append(inspect(file))
+            step()
+    return found
+
+
+def _record(
+    wheels: Sequence[Inspected],
+    publisher: str,
+    now: datetime,
+    needs: dict[str, dict[str, str]],
+    wheels_at: str | None,
+) -> list[Record]:
+    from llama_marketplace.publish.recording import by_version, record_of, runs_here, try_out
+
+    groups = by_version(wheels)
+    names = {each.filename for each in wheels}
+    if unknown := set(needs) - names:
+        raise LlamaError(f"--needs names {sorted(unknown)[0]}, which is not published here")
+    records = []
+    with progress("Trying", len(groups)) as step:
+        for group in groups:
+            found: list[dict[str, Any]] = []
+            here = next((each for each in group if runs_here(each)), None)
+            if here is None:
+                log.warning(
+                    "%s %s runs on other machines than this, so it was not tried",
+                    group[0].name, group[0].version,
+                )  # fmt: skip
+            else:
+                found = try_out(here, now)
+            mine = {each.filename: needs[each.filename] for each in group if each.filename in needs}
+            record = record_of(
+                group, publisher=publisher, now=now, needs=mine, wheels_at=wheels_at,
+                conformance=found,
+            )  # fmt: skip
+            records.append(record)
+            step()
+    return records
+
+
+def _needs(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`WHEEL:cuda>=12.4` and `WHEEL:cpu=avx2`, by wheel."""
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        wheel, colon, rest = text.rpartition(":")
+        device = next((each for each in ("cuda", "rocm", "cpu") if rest.startswith(each)), None)
+        value = rest[len(device) :].lstrip() if device else ""
+        if not colon or not device or not value:
+            raise click.UsageError(f"--needs {text!r} is not WHEEL:DEVICE, as in x.whl:cuda>=12.4")
+        found.setdefault(wheel, {})[device] = value.lstrip("=") if device == "cpu" else value
+    return found
