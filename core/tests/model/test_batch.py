@@ -110,6 +110,11 @@ def test_tables_may_be_arrays() -> None:
         ({"embeddings_TD": np.zeros((2, 3), np.float32)}, "embeddings of [2, 3], hidden size 0"),
         ({"sampling_S": (None,)}, "1 sampling chains for 2 sequences"),
         ({"blocks_G": (([0], [0]),)}, "block tables for 1 of 2 layer groups"),
+        ({"tokens_T": np.array([0, 2**32 + 1])}, "tokens are int64[2], and a batch has one row"),
+        ({"positions_T": np.array([0.5, 7])}, "positions are float64[2]"),
+        ({"tokens_T": np.zeros((2, 1), np.int32)}, "tokens are int32[2, 1]"),
+        ({"want_T": np.array([0, 256])}, "wants are int64[2], and a batch has one row of uint8"),
+        ({"blocks_G": (([2**32], [0, 3]),) * 2}, "block 4294967296 of 9 at place 0"),
     ],
 )
 def test_the_first_word_on_what_is_wrong(changed: dict[str, Any], says: str) -> None:

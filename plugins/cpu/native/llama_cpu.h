@@ -243,7 +243,7 @@ int32_t llama_program_rewrite(llama_program *p, int32_t weight, const float *dat
 int32_t llama_program_add(llama_program *p, const llama_op *op);
 /* Cosines and sines [count, half] of the next `count` positions of a table, numbered from 0. Tables
  * that are there may grow after `llama_program_finish`, too: the context ends where the shortest does.
- * LLAMA_BUSY, LLAMA_FORKED. */
+ * LLAMA_NAN, and then it stays as it was; LLAMA_BUSY, LLAMA_FORKED. */
 int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_t count,
                            const float *cosines, const float *sines);
 /* Plan buffers and take memory for past tokens; `logits` and `hidden` are gathered values, or -1. A

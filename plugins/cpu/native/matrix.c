@@ -145,6 +145,12 @@ static int fits_f16(const float *x, size_t count) {
     return 1;
 }
 
+int has_nan(const float *x, size_t count) {
+    for (size_t i = 0; x && i < count; i++)
+        if (x[i] != x[i]) return 1;
+    return 0;
+}
+
 static const char *fault(const llama_weight_source *s) {
     if (!s->data || s->rows < 1 || s->cols < 1) return "a matrix needs rows, columns and data";
     if (s->cols > INT32_MAX - 8) return "a matrix has too many columns";
@@ -250,8 +256,7 @@ int32_t matrix_fill(llama_pool *pool, const llama_weight_source *source, matrix 
     if (!*why) *why = part_fault(source, m);
     if (*why) return LLAMA_ARGUMENT;
     const size_t count = (size_t)source->rows * (size_t)m->groups;
-    int32_t is_nan = 0;
-    for (int32_t i = 0; i < 16; i++) is_nan |= m->table[i] != m->table[i];
+    const int32_t is_nan = has_nan(m->table, 16);
     const int narrow = !count || (fits_f16(source->scales, count) &&
                                   (!m->minimums || fits_f16(source->minimums, count)));
     if (!narrow && !m->wide && !widen(m)) return LLAMA_MEMORY;

@@ -23,5 +23,6 @@ void matrix_free(matrix *m);
 /* One row in floats, scale * (code - zero) + minimum. */
 void matrix_row(const matrix *m, int32_t row, float *out);
 int64_t matrix_bytes(const matrix *m);
+int has_nan(const float *x, size_t count);
 
 #endif

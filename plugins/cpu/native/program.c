@@ -124,7 +124,7 @@ static const char *attention_fault(const llama_program *p, const llama_op *op) {
     if (op->kv_heads != g->kv_heads || op->head_dim != g->head_dim)
         return "attention does not fit its group";
     if (op->heads < 1 || op->heads > INT32_MAX / op->head_dim || op->heads % op->kv_heads) return "query heads must share key heads evenly";
-    if (op->window < 0 || !(op->scale > 0) || op->softcap < 0) return "attention's numbers make no sense";
+    if (op->window < 0 || !(op->scale > 0) || !(op->softcap >= 0)) return "attention's numbers make no sense";
     if (width_of(p, op->inputs[0]) != op->heads * op->head_dim ||
         width_of(p, op->inputs[1]) != op->kv_heads * op->head_dim ||
         width_of(p, op->inputs[2]) != op->kv_heads * op->head_dim ||
@@ -177,6 +177,11 @@ static const char *linear_fault(const llama_program *p, const llama_op *op) {
     for (int32_t k = 0; op->order && k < m->cols; k++)
         if (op->order[k] < 0 || op->order[k] >= m->cols) return "order names a column that is not there";
     return NULL;
+}
+
+static const char *number_fault(const llama_op *op) {
+    if (op->kind == LLAMA_RMS_NORM && op->offset != op->offset) return "rms_norm's offset is not a number";
+    return op->kind == LLAMA_MUL && op->by != op->by ? "mul's factor is not a number" : NULL;
 }
 
 /* What each kind reads, and whether its rows stay what they were. */
@@ -272,12 +277,6 @@ static void settle(llama_program *p, instruction *i) {
     }
 }
 
-static int has_nan(const float *x, int32_t count) {
-    for (int32_t i = 0; x && i < count; i++)
-        if (x[i] != x[i]) return 1;
-    return 0;
-}
-
 /* Experts of one operation are prepared together, so they must be packed alike. */
 static const char *alike_fault(const llama_program *p, const instruction *i) {
     if (i->op.kind != LLAMA_MOE) return NULL;
@@ -292,6 +291,7 @@ int32_t llama_program_add(llama_program *p, const llama_op *op) {
     if (!p || !op || p->finished || op->num_weights < 0 || (op->num_weights && !op->weights))
         return LLAMA_ARGUMENT;
     const char *why = op_fault(p, op);
+    if (!why) why = number_fault(op);
     if (!why) why = rows_fault(p, op);
     if (why) return program_fail(p, LLAMA_ARGUMENT, "%s", why);
     if (!program_grow(&p->instructions, p->num_instructions, sizeof *p->instructions)) return LLAMA_MEMORY;
@@ -307,7 +307,7 @@ int32_t llama_program_add(llama_program *p, const llama_op *op) {
         return program_fail(p, LLAMA_ARGUMENT, "%s", why);
     }
     const int32_t width = i->op.kind == LLAMA_LINEAR ? p->values[op->output].width : i->op.vector_size;
-    if (has_nan(i->op.vector, width) || has_nan(i->op.bias, width)) {
+    if (has_nan(i->op.vector, (size_t)width) || has_nan(i->op.bias, (size_t)width)) {
         forget(i);
         return program_fail(p, LLAMA_NAN, "a number of its weight or bias is not a number (NaN)");
     }

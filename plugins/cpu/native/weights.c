@@ -76,6 +76,9 @@ int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_
     if (!p || !cosines || !sines || table < 0 || half < 1 || count < 1) return LLAMA_ARGUMENT;
     const int32_t status = program_enter(p);
     if (status) return status;
+    const size_t more = (size_t)count * (size_t)half;
+    if (has_nan(cosines, more) || has_nan(sines, more))
+        return program_leave(p, program_fail(p, LLAMA_NAN, "a number of rope table %d is not a number (NaN)", table));
     if (table > p->num_ropes || (table == p->num_ropes && p->finished))
         return program_leave(p, program_fail(p, LLAMA_ARGUMENT, "there is no rope table %d", table));
     if (table == p->num_ropes) {
@@ -86,7 +89,7 @@ int32_t llama_program_rope(llama_program *p, int32_t table, int32_t half, int32_
     if (t->half != half || count > INT32_MAX - t->count)
         return program_leave(p, program_fail(p, LLAMA_ARGUMENT, "rope table %d has width %d", table,
                                              t->half));
-    const size_t old = (size_t)t->count * (size_t)half, more = (size_t)count * (size_t)half;
+    const size_t old = (size_t)t->count * (size_t)half;
     float *c = realloc(t->cosines, (old + more) * sizeof *c);
     if (c) t->cosines = c;
     float *s = c ? realloc(t->sines, (old + more) * sizeof *s) : NULL;

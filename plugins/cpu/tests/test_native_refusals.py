@@ -273,6 +273,26 @@ def test_a_vector_that_is_not_a_number_is_reported(building, kind) -> None:
     assert "NaN" in building.message()
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("MUL", {"by": NAN}), ("RMS_NORM", {"offset": NAN}), ("SOFTCAP", {"by": NAN})],
+)
+def test_an_operation_by_what_is_not_a_number_is_refused(building, kind, fields) -> None:
+    x = -1 - building.add("EMBED", WIDTH, (), weights=[building.dense(np.eye(8))])
+    one = {"vector": building.floats(np.ones(8)), "vector_size": 8, "eps": 1e-5, **fields}
+    assert building.add(kind, WIDTH, (x,), **one) == building.lib.LLAMA_ARGUMENT
+    assert building.add(kind, WIDTH, (x,), **{**one, **dict.fromkeys(fields, 1)}) < 0
+
+
+def test_angles_that_are_not_numbers_are_reported(building) -> None:
+    good, bad = building.floats(np.zeros(4)), building.floats(spoiled((4,), NAN))
+    lib, handle = building.lib, building.handle
+    for pair in ((bad, good), (good, bad)):
+        assert lib.llama_program_rope(handle, 0, 2, 2, *pair) == lib.LLAMA_NAN
+        assert "rope table 0" in building.message()
+    assert lib.llama_program_rope(handle, 0, 2, 2, good, good) == 0
+
+
 def test_an_adapter_that_is_not_a_number_leaves_the_one_before(built) -> None:
     first = step(built, adapters=[0])[1]
     bad = built.floats(spoiled((3, 8), NAN))
@@ -303,6 +323,14 @@ SENSELESS = {
 def test_a_matrix_that_makes_no_sense_is_refused(building, what) -> None:
     assert building.weight(SENSELESS[what](building))[0] == building.lib.LLAMA_ARGUMENT
     assert building.message()
+
+
+def test_a_cap_of_scores_that_is_not_a_number_is_refused(building) -> None:
+    assert building.lib.llama_program_group(building.handle, 1, 1, 4) == 0
+    x = -1 - building.add("EMBED", WIDTH, (), weights=[building.dense(np.eye(8))])
+    k = -1 - building.add("SLICE", 4, (x,))
+    fields = {**ATTENTION, "softcap": NAN}
+    assert building.add("ATTENTION", WIDTH, (x, k, k), **fields) == building.lib.LLAMA_ARGUMENT
 
 
 @pytest.mark.parametrize("heads", [0, -2, 3, 4, (1 << 30) + 2, MOST])

@@ -75,6 +75,38 @@ def test_the_library_checks_by_itself(program):
     assert np.array_equal(drive.run(program, Part([1, 2, 3], owner=1))[0], whole)
 
 
+FAR = 2**32  # nothing, once it is cut to 32 bits
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"tokens_T": np.array([1, FAR + 2, 3])}, "tokens are int64"),
+        ({"positions_T": np.array([0, FAR + 1, 2])}, "positions are int64"),
+        ({"tokens_T": np.array([[1, 2, 3]] * 3, np.int32)}, "tokens are int32"),
+        ({"want_T": np.array([1, 257, 1])}, "wants are int64"),
+        ({"adapters_S": np.array([FAR - 1])}, "adapter slots are int64"),
+        ({"blocks_G": (([FAR],),)}, f"block {FAR} of"),
+        ({"blocks_G": ((np.array([FAR]),),)}, f"block {FAR} of"),
+    ],
+)
+def test_what_has_more_than_32_bits_is_not_cut_to_fit(program, changed, says):
+    work = drive.batch(program.kv, Part([1, 2, 3], owner=0))
+    with pytest.raises(LlamaError, match=says):
+        program.submit(replace(work, **changed))
+    wide = tuple(tuple(np.array(table, np.int64) for table in each) for each in work.blocks_G)
+    assert np.array_equal(
+        program.submit(replace(work, blocks_G=wide)).result().logits_RV,
+        program.submit(work).result().logits_RV,
+    )
+
+
+@pytest.mark.parametrize("copied", [(0, 0, FAR), (0, FAR, 0), (FAR, 0, 0)])
+def test_what_has_more_than_32_bits_is_not_copied(program, copied):
+    with pytest.raises(LlamaError, match="cannot copy block"):
+        program.copy_blocks([copied])
+
+
 def test_a_nan_in_a_weight_is_named():
     graph, held = tiny.model()
     for name in ("layers.1.mlp.down_proj.weight", "layers.0.attn_norm.weight"):

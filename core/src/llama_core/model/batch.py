@@ -34,12 +34,26 @@ class BatchError(LlamaError):
 
 def check(batch: Batch, vocab_size: int, hidden_size: int, kv: KVLayout, plan: Plan) -> None:
     """Nothing, or a BatchError with everything that is wrong."""
-    problems = list(_layout(batch, plan, kv)) or [
-        *_tokens(batch, vocab_size, hidden_size, plan),
-        *_places(batch, kv),
-    ]
+    problems = [*_types(batch)] or [*_layout(batch, plan, kv)]
+    if not problems:
+        problems = [*_tokens(batch, vocab_size, hidden_size, plan), *_places(batch, kv)]
     if problems:
         raise BatchError(problems)
+
+
+def _types(batch: Batch) -> Iterator[str]:
+    """Whoever computes in 32 bits would take 2**32 + 1 of a wider type for 1."""
+    for name, array, declared in (
+        ("tokens", batch.tokens_T, np.int32),
+        ("positions", batch.positions_T, np.int32),
+        ("starts", batch.starts_S1, np.int32),
+        ("wants", batch.want_T, np.uint8),
+        ("adapter slots", batch.adapters_S, np.int32),
+        ("previous rows", batch.previous_T, np.int32),
+    ):
+        if array is not None and (array.dtype != declared or array.ndim != 1):
+            found = f"{array.dtype}{list(array.shape)}"
+            yield f"{name} are {found}, and a batch has one row of {np.dtype(declared)}"
 
 
 def _layout(batch: Batch, plan: Plan, kv: KVLayout) -> Iterator[str]:

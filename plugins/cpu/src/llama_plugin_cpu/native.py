@@ -29,6 +29,7 @@ REMEDIES = {
     "LLAMA_BUSY": "Step a program from one thread at a time.",
     "LLAMA_FORKED": "Compile the graph in the process that steps it; start workers with 'spawn'.",
     "LLAMA_TIER": "`LLAMA_CPU_TIER=portable` runs everywhere.",
+    "LLAMA_NAN": "`llama show MODEL --check` names every tensor that holds one.",
     "LLAMA_THREADS": "Set LLAMA_CPU_THREADS to a number, or unset it for all processors.",
 }
 

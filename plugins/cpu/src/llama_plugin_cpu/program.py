@@ -34,6 +34,7 @@ KV_BYTES = {"f32": 4, "f16": 2, "bf16": 2, "q8": 1}
 ROPE_STEP = 4096  # positions whose angles are computed at once, when the first of them is met
 LOGITS, HIDDEN, TOKEN = int(Want.LOGITS), int(Want.HIDDEN), int(Want.TOKEN)
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
+INT32, UINT8 = np.dtype(np.int32), np.dtype(np.uint8)
 TOGETHER = -2  # in place of a time: it ran with the instruction before it
 _tier_lock = native.process_lock()
 
@@ -134,32 +135,37 @@ class CpuProgram:
     @in_turn
     def submit(self, batch: Batch) -> Done:
         self._open()
-        if not self._lengths_agree(batch):
+        if not self._is_as_declared(batch):
             self._refuse(batch)
         if self._reached < self.graph.context_length and len(batch.positions_T):
             self._reach(int(batch.positions_T.max()))
         try:
             return Done(self._step(batch))
-        except native.CpuError:
+        except (native.CpuError, OverflowError):
             self._refuse(batch)  # core's words for what is wrong, and all of it at once
             raise
 
-    def _lengths_agree(self, batch: Batch) -> bool:
+    def _is_as_declared(self, batch: Batch) -> bool:
         """What the library cannot see, being given pointers; the numbers it checks itself."""
         rows, sequences = len(batch.tokens_T), len(batch.starts_S1) - 1
-        beside = (batch.positions_T, batch.want_T, batch.previous_T, batch.embeddings_TD)
-        per_sequence = (batch.adapters_S, batch.sampling_S, *batch.blocks_G)
-        for each in beside:  # loops, since all of this is done for every token
-            if each is not None and len(each) != rows:
+        for array, length, dtype in (
+            (batch.tokens_T, rows, INT32),
+            (batch.positions_T, rows, INT32),
+            (batch.starts_S1, sequences + 1, INT32),
+            (batch.want_T, rows, UINT8),
+            (batch.previous_T, rows, INT32),
+            (batch.adapters_S, sequences, INT32),
+        ):  # loops, since all of this is done for every token
+            if array is not None and (array.shape != (length,) or array.dtype is not dtype):
                 return False
-        for one in per_sequence:
+        for one in (batch.sampling_S, *batch.blocks_G):
             if one is not None and len(one) != sequences:
                 return False
         vectors = batch.embeddings_TD
         return (
             sequences >= 0
             and len(batch.blocks_G) == len(self.kv.groups)
-            and (vectors is None or vectors.shape[1:] == (self.graph.hidden_size,))
+            and (vectors is None or vectors.shape == (rows, self.graph.hidden_size))
         )
 
     def _refuse(self, batch: Batch) -> None:
@@ -224,7 +230,7 @@ class CpuProgram:
         """Block ids one table after another, and where each begins."""
         tables = [table for group in batch.blocks_G for table in group]
         starts = np.array([0, *accumulate(map(len, tables))], np.int32)
-        flat = [np.asarray(table, np.int32) for table in tables]
+        flat = [block_ids(table) for table in tables]
         if len(flat) == 1:
             return flat[0], starts
         return (np.concatenate(flat) if flat else np.zeros(1, np.int32)), starts
@@ -290,6 +296,7 @@ class CpuProgram:
     @in_turn
     def copy_blocks(self, pairs: Sequence[tuple[int, int, int]]) -> None:
         self._open()
+        programs.check_copies(pairs, self.kv)
         flat = np.ascontiguousarray(list(pairs), np.int32).reshape(-1)
         self._check(
             self._lib.llama_program_copy(
@@ -342,6 +349,13 @@ class CpuProgram:
         if status:
             text = self._ffi.string(self._lib.llama_program_message(self._handle)).decode()
             native.check(status, text)
+
+
+def block_ids(table: Sequence[int]) -> NDArray[np.int32]:
+    """An OverflowError where one has more than 32 bits, which an array's cast would cut off."""
+    if isinstance(table, np.ndarray) and table.dtype is not INT32:
+        table = table.tolist()
+    return np.asarray(table, np.int32)
 
 
 def layout(graph: Graph, plan: Plan) -> KVLayout:
