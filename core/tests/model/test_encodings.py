@@ -288,3 +288,13 @@ def test_a_ternary_code_of_three_is_read_as_two_everywhere() -> None:
     assert isinstance(view, Table)
     assert set(view.codes.reshape(-1).tolist()) == {2}
     assert np.array_equal(view.decode(), encoding.decode(parts, (2, 8)))
+
+
+def test_a_scale_of_mxfp4_may_be_no_number() -> None:
+    """A file may hold it; its numbers are then NaN, and nobody is warned of the power of two."""
+    one = parse_encoding("mxfp4").encode(np.ones((2, 64), np.float32))
+    one["scales"][1, 0] = 255
+    decoded = parse_encoding("mxfp4").decode(one, (2, 64))
+    assert np.isnan(decoded[1, :32]).all()
+    assert np.isfinite(decoded[0]).all()
+    assert np.isfinite(decoded[1, 32:]).all()

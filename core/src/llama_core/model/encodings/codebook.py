@@ -121,7 +121,8 @@ class Codebook(Encoding):
 
     def _numbers(self, stored: Array) -> FloatArray:
         if self.table == "mxfp4":
-            numbers = np.ldexp(np.float32(1), stored.astype(np.int32) - 127).astype(np.float32)
+            power = np.minimum(stored, 254).astype(np.int32) - 127  # 255 is a NaN
+            numbers = np.ldexp(np.float32(1), power).astype(np.float32)
             return np.where(stored == 255, np.float32(np.nan), numbers)
         return stored.astype(np.float32)
 
