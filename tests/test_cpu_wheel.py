@@ -5,9 +5,13 @@ No program that compiles or builds is on the PATH: nothing is, but what the envi
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -49,9 +53,35 @@ def test_wheels_run_a_model_without_a_compiler(dists: dict, bare: Path) -> None:
     done = without_compiler(*pip, *wheels, at=bare)
     assert done.returncode == 0, done.stdout[-4000:]
     model = ROOT / "tests" / "fixtures" / "tiny"
-    done = without_compiler(bare / "llama", "run", model, "Once", "--backend", "cpu", at=bare)
+    run = [bare / "llama", "run", model, "Once", "--max-tokens", "4", "--json"]
+    done = without_compiler(*run, at=bare)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert done.stdout.strip()
+    told = json.loads(done.stdout)
+    assert told["backend"]["name"] == "cpu"
+    assert len(told["tokens"]) == 4
+    doctor = without_compiler(bare / "llama", "doctor", at=bare).stdout
+    assert re.search(r"^backend cpu: .*\((portable|avx2|avx512|neon)\)", doctor, re.MULTILINE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the platforms here are those it is not")
+def test_the_wheel_asks_for_nothing_but_glibc(dists: dict, tmp_path: Path) -> None:
+    """So that a build in a manylinux container is a manylinux wheel; no symbol is but its own."""
+    wheel = dists["cpu"][1]
+    command = [sys.executable, "-m", "auditwheel", "show", wheel]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = " ".join(done.stdout.split())
+    assert re.search(rf'platform tag: "manylinux_2_\d+_{platform.machine()}"', found), found
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.extract("llama_plugin_cpu/libllama_cpu.so", tmp_path)
+    shown = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", library], capture_output=True, text=True, check=True
+    )
+    names = {line.split()[-1] for line in shown.stdout.splitlines()}
+    header = (ROOT / "plugins" / "cpu" / "native" / "llama_cpu.h").read_text("utf-8")
+    assert names == set(re.findall(r"^[a-z].*\b(llama_\w+)\(", header, re.MULTILINE))
+    stripped = subprocess.run(["nm", library], capture_output=True, text=True, check=False)
+    assert "no symbols" in stripped.stderr
 
 
 def test_the_source_says_what_to_do_without_a_compiler(dists: dict, bare: Path) -> None:
