@@ -9,6 +9,9 @@
 #include "pool.h"
 #include "program.h"
 
+#define ROWS_A_THREAD 64
+#define ROWS_AT_LEAST 128 /* a task's */
+
 static int together(const instruction *a, const instruction *b) {
     return b->op.kind == LLAMA_LINEAR && a->op.inputs[0] == b->op.inputs[0] && !a->op.order &&
            !b->op.order && a->how.mode == b->how.mode && a->how.block == b->how.block &&
@@ -47,6 +50,15 @@ static void find_lives(llama_program *p) {
     if (p->hidden >= 0) p->values[p->hidden].dies = INT32_MAX;
 }
 
+/* Rows that go through all instructions before the next of a long step do: enough of them that the
+ * reading of the weights is small beside the arithmetic. A prompt of 512 on two threads then has
+ * buffers of a quarter. */
+static int32_t rows_at_once(const llama_program *p) {
+    const int32_t rows = ROWS_A_THREAD * llama_pool_threads(p->pool), most = p->limits.max_tokens;
+    const int32_t enough = rows < ROWS_AT_LEAST ? ROWS_AT_LEAST : rows;
+    return enough < most ? enough : most;
+}
+
 typedef struct buffer {
     size_t numbers, start;
     int32_t free_from; /* the moment of its last reader */
@@ -80,7 +92,7 @@ static size_t place_values(llama_program *p, int32_t *which) {
         const int32_t id = p->instructions[i].op.output;
         value *v = p->values + id;
         v->stride = rounded((size_t)v->width);
-        which[id] = place(all, &count, v, v->stride * (size_t)p->limits.max_tokens);
+        which[id] = place(all, &count, v, v->stride * (size_t)p->rows_at_once);
     }
     size_t total = 16;
     for (int32_t b = 0; b < count && total; b++) {
@@ -115,7 +127,7 @@ static void need(sizes *s, const prepare *how, const matrix *m, size_t rows) {
 
 static sizes find_sizes(const llama_program *p) {
     sizes s = {.jobs = 1};
-    const size_t T = (size_t)p->limits.max_tokens;
+    const size_t T = (size_t)p->rows_at_once;
     for (int32_t i = 0; i < p->num_instructions; i++) {
         const instruction *one = p->instructions + i;
         const llama_op *op = &one->op;
@@ -155,8 +167,9 @@ static void *carve(carver *c, size_t count, size_t size) {
 }
 
 static void carve_scratch(llama_program *p, const sizes *n, carver *c) {
-    const size_t T = (size_t)p->limits.max_tokens, S = (size_t)p->limits.max_sequences;
+    const size_t T = (size_t)p->rows_at_once, S = (size_t)p->limits.max_sequences;
     scratch *s = &p->s;
+    s->starts = carve(c, S + 1, sizeof(int32_t));
     s->sequence = carve(c, T, sizeof(int32_t));
     s->gathered = carve(c, T, sizeof(int32_t));
     s->tiles = carve(c, S + 1, sizeof(int32_t));
@@ -186,6 +199,7 @@ static void carve_scratch(llama_program *p, const sizes *n, carver *c) {
 int32_t plan_program(llama_program *p) {
     int32_t *which = calloc((size_t)p->num_values + 1, sizeof *which);
     if (!which) return LLAMA_MEMORY;
+    p->rows_at_once = rows_at_once(p);
     bring_together(p);
     find_lives(p);
     const size_t numbers = place_values(p, which);

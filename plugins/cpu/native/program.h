@@ -64,6 +64,7 @@ typedef struct job {
 
 /* Arrays that a step fills. */
 typedef struct scratch {
+    int32_t *starts;    /* [sequences + 1] of the rows at hand */
     int32_t *sequence;  /* [T] of each row */
     int32_t *gathered;  /* [T] rows that give something */
     float *floats;      /* [rows][float_stride] prepared activations */
@@ -96,6 +97,7 @@ struct llama_program {
     rope_table *ropes;
     int32_t logits, hidden;
     int32_t finished, num_slots; /* of adapters */
+    int32_t rows_at_once; /* of a step: its buffers hold no more, and are [T] of so many */
     void *arena_room;
     float *arena; /* the aligned part of it */
     size_t arena_bytes, kv_bytes;

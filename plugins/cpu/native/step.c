@@ -92,14 +92,14 @@ static int64_t nanoseconds(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static void run(llama_program *p) {
+/* All instructions, for the rows at hand. */
+static void run(llama_program *p, int is_first, int64_t began) {
     int64_t *times = p->times;
-    const int64_t began = times ? nanoseconds() : 0;
     for (int32_t i = 0; i < p->num_instructions; i++) {
         const instruction *one = p->instructions + i;
         const int gathered = p->values[one->op.output].gathered;
         const int32_t rows = gathered ? p->num_gathered : p->batch->num_tokens;
-        if (times) times[2 * i] = one->span ? -1 : -2;
+        if (times && is_first) times[2 * i] = one->span ? -1 : -2;
         if (!rows || !one->span) continue;
         const int64_t start = times ? nanoseconds() : 0;
         switch (one->op.kind) {
@@ -108,10 +108,11 @@ static void run(llama_program *p) {
         case LLAMA_MOE: run_moe(p, one); break;
         default: run_rows(p, &one->op, rows); break;
         }
-        if (times) {
+        if (times && times[2 * i] < 0) {
             times[2 * i] = start - began;
-            times[2 * i + 1] = nanoseconds() - start;
+            times[2 * i + 1] = 0;
         }
+        if (times) times[2 * i + 1] += nanoseconds() - start;
     }
 }
 
@@ -126,25 +127,46 @@ int32_t llama_program_clock(llama_program *p, int64_t *times, int32_t count) {
     return program_leave(p, LLAMA_OK);
 }
 
-static int32_t hand_over(llama_program *p, const llama_batch *b, const llama_results *out) {
-    int32_t logits = 0, hidden = 0, tokens = 0, status = LLAMA_OK;
+/* How many of each have been handed over, and how many tokens of the last sequence. */
+typedef struct handed {
+    int32_t logits, hidden, tokens, sequence, within;
+} handed;
+
+static int32_t hand_over(llama_program *p, const llama_batch *b, const llama_results *out, handed *n) {
+    int32_t status = LLAMA_OK;
     const size_t V = (size_t)p->limits.vocab_size, D = (size_t)p->limits.hidden_size;
-    int32_t sequence = -1, within = 0;
     for (int32_t g = 0; g < p->num_gathered && !status; g++) {
         const int32_t r = p->s.gathered[g], s = p->s.sequence[r];
         const float *row = p->logits < 0 ? NULL : p->values[p->logits].data + (size_t)g * p->values[p->logits].stride;
-        if (s != sequence) sequence = s, within = 0;
-        if (b->want[r] == LLAMA_LOGITS) memcpy(out->logits + (size_t)logits++ * V, row, V * sizeof(float));
+        if (s != n->sequence) n->sequence = s, n->within = 0;
+        if (b->want[r] == LLAMA_LOGITS) memcpy(out->logits + (size_t)n->logits++ * V, row, V * sizeof(float));
         if (b->want[r] == LLAMA_HIDDEN)
-            memcpy(out->hidden + (size_t)hidden++ * D,
+            memcpy(out->hidden + (size_t)n->hidden++ * D,
                    p->values[p->hidden].data + (size_t)g * p->values[p->hidden].stride, D * sizeof(float));
         if (b->want[r] == LLAMA_TOKEN_ID) {
             llama_chain chain = b->chains[s];
-            chain.index += (uint32_t)within++;
-            status = llama_sample(row, p->limits.vocab_size, &chain, out->tokens + tokens++);
+            chain.index += (uint32_t)n->within++;
+            status = llama_sample(row, p->limits.vocab_size, &chain, out->tokens + n->tokens++);
         }
     }
     return status;
+}
+
+/* The rows from `first` on, as many as the buffers take, as a batch of all its sequences. */
+static llama_batch part_of(llama_program *p, const llama_batch *b, int32_t first) {
+    llama_batch part = *b;
+    const int32_t left = b->num_tokens - first;
+    part.num_tokens = left < p->rows_at_once ? left : p->rows_at_once;
+    part.tokens += first;
+    part.positions += first;
+    part.want += first;
+    if (b->embeddings) part.embeddings += (size_t)first * (size_t)p->limits.hidden_size;
+    for (int32_t s = 0; s <= b->num_sequences; s++) {
+        const int32_t start = b->starts[s] - first;
+        p->s.starts[s] = start < 0 ? 0 : start < part.num_tokens ? start : part.num_tokens;
+    }
+    part.starts = p->s.starts;
+    return part;
 }
 
 int32_t llama_program_step(llama_program *p, const llama_batch *b, const llama_results *out) {
@@ -153,14 +175,22 @@ int32_t llama_program_step(llama_program *p, const llama_batch *b, const llama_r
     if (status) return status;
     status = check_batch(p, b, out);
     if (status) return program_leave(p, status);
-    p->batch = b;
-    p->num_gathered = 0;
-    for (int32_t s = 0; s < b->num_sequences; s++)
-        for (int32_t r = b->starts[s]; r < b->starts[s + 1]; r++) {
-            p->s.sequence[r] = s;
-            if (b->want[r] != LLAMA_NOTHING) p->s.gathered[p->num_gathered++] = r;
-        }
-    run(p);
-    status = hand_over(p, b, out);
+    const int64_t began = p->times ? nanoseconds() : 0;
+    handed n = {.sequence = -1};
+    int32_t first = 0;
+    do {
+        const llama_batch part = part_of(p, b, first);
+        p->batch = &part;
+        p->num_gathered = 0;
+        for (int32_t s = 0; s < part.num_sequences; s++)
+            for (int32_t r = part.starts[s]; r < part.starts[s + 1]; r++) {
+                p->s.sequence[r] = s;
+                if (part.want[r] != LLAMA_NOTHING) p->s.gathered[p->num_gathered++] = r;
+            }
+        run(p, !first, began);
+        status = hand_over(p, &part, out, &n);
+        p->batch = NULL;
+        first += part.num_tokens;
+    } while (!status && first < b->num_tokens);
     return program_leave(p, status);
 }
