@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class Archive:
                 yield from iter(lambda: member.read(_CHUNK), b"")
                 if member.tell() != self._members[name].file_size:
                     raise zipfile.BadZipFile("it ends before its size")
-        except (zipfile.BadZipFile, zipfile.zlib.error, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise self._refuse("damaged", f"{shown(name)} cannot be unpacked: {error}") from error
 
     def _refuse(self, reason: str, why: str, remedy: str | None = None) -> WheelRefused:
@@ -169,7 +170,7 @@ class Archive:
         record = self._file.read(_ZIP64_BYTES)
         if at < 0 or record[:4] != b"PK\6\6" or record[56:60] != b"PK\6\7":
             raise self._refuse("ambiguous", "its end speaks of a larger archive than this is")
-        num, length, start = struct.unpack_from("<3Q", record, 32)
+        num, length, start = map(int, struct.unpack_from("<3Q", record, 32))
         if num > MAX_MEMBERS:
             raise self._refuse("too_many", f"it has {num} files, {MAX_MEMBERS} at most")
         if start + length != at:
@@ -238,7 +239,7 @@ class Archive:
             raise self._refuse("ambiguous", f"{what} has other sizes in its own header")
         if _UNICODE_PATH in _kinds(extra) or _UNICODE_PATH in _kinds(info.extra):
             raise self._refuse("ambiguous", f"{what} has a second name")
-        end = info.header_offset + _LOCAL.size + num_name + num_extra + info.compress_size
+        end: int = info.header_offset + _LOCAL.size + num_name + num_extra + info.compress_size
         return end + (self._descriptor(info, end) if streamed else 0)
 
     def _descriptor(self, info: zipfile.ZipInfo, at: int) -> int:

@@ -42,6 +42,7 @@ class Wheel:
     requires: tuple[Requirement, ...]
     tops: tuple[str, ...]  # what could be imported of it
     info: str  # the folder of its metadata
+    groups: tuple[str, ...]  # of its entry points
     files: Mapping[str, Content]
 
     @property
@@ -126,6 +127,7 @@ def _examine(archive: Archive) -> tuple[dict[str, Any], metadata.Metadata]:
         "requires": about.requires,
         "tops": tuple(sorted(rules.tops(about, files))),
         "info": about.info,
+        "groups": tuple(about.entry_points),
         "files": files,
     }
     return facts, about

@@ -130,9 +130,10 @@ def _folder(archive: Archive, name: str, version: Version) -> str:
 def _fields(archive: Archive, info: str) -> RawMetadata:
     text = _text(archive, f"{info}/METADATA", MAX_METADATA_BYTES, "metadata_missing")
     fields, unread = parse_email(text)
-    twice = [key for key in ("name", "version", "requires-python") if key in unread]
-    if twice or "name" not in fields or "version" not in fields:
-        why = f"METADATA has no single {(twice or ['name and version'])[0]}"
+    wrong = [key for key in ("name", "version", "requires-python") if key in unread]
+    wrong += [key for key in ("name", "version") if key not in fields]
+    if wrong:
+        why = f"METADATA has no single {wrong[0]}"
         raise WheelRefused(archive.wheel, "metadata_invalid", why)
     return fields
 

@@ -1,0 +1,1 @@
+"""Installing beside an environment: whole generations, one switch, and the way back."""

@@ -1,0 +1,179 @@
+"""Which version of a plugin, and which of its wheels: by rule, with the reason for every other.
+
+The newest version that fits wins; of its wheels the one made for the most particular machine that
+this one is. What does not fit is said before anything is downloaded. Knows records and machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from llama_core.errors import plain
+from llama_marketplace.index.catalogue import Offered
+from llama_marketplace.index.record import File, Record
+from llama_marketplace.install.faults import DoesNotFit
+from llama_marketplace.install.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A version or a wheel that was not taken, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What was taken, and what was passed over: newer versions, and other wheels of this one."""
+
+    record: Record
+    file: File
+    why: str
+    newer: tuple[Passed, ...] = ()
+    wheels: tuple[Passed, ...] = ()
+
+
+def choose(
+    releases: Sequence[Record], wanted: SpecifierSet, machine: Machine, *, wheel: str | None = None
+) -> Chosen:
+    """The newest release within a range that fits; `wheel` takes one of its files by name."""
+    newer: list[Passed] = []
+    for record in sorted(releases, key=lambda each: Version(each.version), reverse=True):
+        why = unfit(record, wanted, machine)
+        if why is None:
+            try:
+                file, reason, others = choose_wheel(record, machine, wheel)
+            except DoesNotFit as error:
+                why = error.message
+            else:
+                return Chosen(record, file, reason, tuple(newer), others)
+        newer.append(Passed(record.version, why))
+    name = releases[0].name if releases else "the plugin"
+    told = "; ".join(f"{each.name}: {each.why}" for each in newer[:6])
+    more = f"; and {len(newer) - 6} more" if len(newer) > 6 else ""
+    raise DoesNotFit(
+        f"no version of {name}{f' {wanted}' if str(wanted) else ''} can be installed here "
+        f"({machine}): {told}{more}"
+    )
+
+
+def unfit(record: Record | Offered, wanted: SpecifierSet, machine: Machine) -> str | None:
+    """Why a version is not for this machine or not to be had, its wheels aside; None: it is."""
+    status = record.status if isinstance(record, Offered) else record.status.status
+    reason = record.reason if isinstance(record, Offered) else record.status.reason
+    version = Version(record.version)
+    exact = any(each.operator in ("==", "===") for each in wanted)
+    if status == "quarantined":
+        return f"quarantined: {plain(reason or '')}"
+    if status == "yanked" and not exact:
+        return f"yanked: {plain(reason or '')}"
+    if not wanted.contains(version, prereleases=True):
+        return "outside of what was asked for"
+    if version.is_prerelease and not exact and not wanted.prereleases:
+        return "a pre-release, which is taken when asked for exactly"
+    if not SpecifierSet(record.requires_core).contains(machine.core, prereleases=True):
+        return f"needs llama-core {record.requires_core}, and {machine.core} is here"
+    if not SpecifierSet(record.requires_python).contains(machine.python, prereleases=True):
+        return f"needs Python {record.requires_python}, and {machine.python} is here"
+    return _elsewhere(record, machine) if isinstance(record, Offered) else None
+
+
+def choose_wheel(
+    record: Record, machine: Machine, wheel: str | None = None
+) -> tuple[File, str, tuple[Passed, ...]]:
+    """The wheel for this machine, why, and why not each other one."""
+    if wheel is not None:
+        named = [each for each in record.files if each.filename == wheel]
+        if not named:
+            there = ", ".join(each.filename for each in record.files)
+            raise DoesNotFit(f"{record.name} {record.version} has no {plain(wheel)}, but {there}")
+        against = wheel_unfit(named[0], machine)
+        return named[0], "asked for by name" + (f", though it {against}" if against else ""), ()
+    fitting, passed = [], []
+    for file in record.files:
+        why = wheel_unfit(file, machine)
+        if why is None:
+            fitting.append(file)
+        else:
+            passed.append(Passed(file.filename, why))
+    if not fitting:
+        told = "; ".join(f"{each.name} {each.why}" for each in passed[:6])
+        raise DoesNotFit(f"none of its wheels runs here: {told}")
+    fitting.sort(key=lambda each: _particular(each, machine), reverse=True)
+    best = fitting[0]
+    passed += [Passed(each.filename, f"is less particular than {best.filename}") for each in
+               fitting[1:]]  # fmt: skip
+    return best, _reason(best), tuple(passed)
+
+
+def wheel_unfit(file: File, machine: Machine) -> str | None:
+    """Why a wheel does not run on this machine, from its tags and what its record says it needs."""
+    needs = file.needs
+    if needs.os and machine.os not in needs.os:
+        return f"is for {', '.join(needs.os)}, and this is {machine.os}"
+    if needs.arch and machine.arch not in needs.arch:
+        return f"is for {', '.join(needs.arch)}, and this is {machine.arch}"
+    if needs.cpu and needs.cpu not in machine.tiers:
+        return f"needs a processor with {needs.cpu}, and this one goes up to {machine.tiers[-1]}"
+    for name, wanted, there in (
+        ("CUDA", needs.cuda, machine.cuda),
+        ("ROCm", needs.rocm, machine.rocm),
+    ):
+        if wanted and there is None:
+            return f"needs {name} {wanted}, and there is none here"
+        if wanted and not SpecifierSet(wanted).contains(there or ""):
+            return f"needs {name} {wanted}, and {there} is here"
+    if not set(file.tags) & set(machine.tags):
+        return f"is built for {', '.join(file.tags[:3])}, which this Python does not take"
+    return None
+
+
+def _particular(file: File, machine: Machine) -> tuple[bool, Version, bool, int, int, str]:
+    """Accelerators before processors, a higher tier before a lower, then the order of tags."""
+    needs = file.needs
+    device = needs.cuda or needs.rocm
+    least = max(
+        (Version(each.version.rstrip(".*")) for each in SpecifierSet(device or "")
+         if each.operator in (">=", "==", "~=", ">")),
+        default=Version("0"),
+    )  # fmt: skip
+    tier = machine.tiers.index(needs.cpu) + 1 if needs.cpu in machine.tiers else 0
+    tag = min(machine.tags.index(each) for each in file.tags if each in machine.tags)
+    return bool(device), least, bool(needs.cuda), tier, -tag, file.filename
+
+
+def _reason(file: File) -> str:
+    needs = file.needs
+    said = [f"CUDA {needs.cuda}"] if needs.cuda else []
+    said += [f"ROCm {needs.rocm}"] if needs.rocm else []
+    said += [f"a processor with {needs.cpu}"] if needs.cpu else []
+    said += [", ".join(needs.os)] if needs.os else []
+    said += [", ".join(needs.arch)] if needs.arch else []
+    return f"for {' and '.join(said)}" if said else "runs anywhere that its tags allow"
+
+
+def _elsewhere(offered: Offered, machine: Machine) -> str | None:
+    """Of the catalogue's short words on a version: whether none of its wheels can be for here."""
+    places = {f"{machine.os}/{machine.arch}", f"{machine.os}/any"}
+    if offered.platforms and not places & set(offered.platforms):
+        return f"runs on {', '.join(offered.platforms)}, and this is {machine.os}/{machine.arch}"
+    if offered.devices and not any(_has(each, machine) for each in offered.devices):
+        return f"needs {' or '.join(offered.devices)}, and this machine has none"
+    return None
+
+
+def _has(device: str, machine: Machine) -> bool:
+    name = device[:4]
+    there = {"cuda": machine.cuda, "rocm": machine.rocm}.get(name)
+    return there is not None and SpecifierSet(device[4:]).contains(there)
+
+
+def hidden(versions: Iterable[Offered], wanted: SpecifierSet, machine: Machine) -> list[Passed]:
+    """The versions of a catalogue's line that do not fit, newest first."""
+    every = ((each, unfit(each, wanted, machine)) for each in versions)
+    return [Passed(each.version, why) for each, why in every if why is not None]

@@ -1,0 +1,100 @@
+"""The first run of what was installed, in a child process.
+
+The child, `python -m llama_marketplace.install.smoke`, uses the generation that its environment
+names and default settings, activates the plugins it is given, checks the schemas of their options,
+and has each capability made that needs nothing to be made. What fails is told as JSON on its last
+line. Parent and child are both here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from llama_core import overlay
+from llama_core.errors import LlamaError, plain
+from llama_marketplace.install.faults import InstallFailed
+
+SECONDS = 600  # a watchdog: a framework's first import from a cold disk takes a minute
+# Of the environment, what a program needs to run at all; no key or token is among it.
+_KEPT = (
+    "PATH", "HOME", "TMPDIR", "TEMP", "TMP", "LANG", "LC_ALL", "SYSTEMROOT", "PYTHONPATH",
+    "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "XDG_DATA_HOME", "XDG_CACHE_HOME",
+    "LOCALAPPDATA", "APPDATA", "USERPROFILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "ROCM_PATH",
+)  # fmt: skip
+# Opening a model reads its weights; the others are made without doing anything yet.
+_NOT_MADE = ("model",)
+
+
+def smoke(place: Path, plugins: Sequence[str]) -> None:
+    """Run the plugins of a staged generation; raises with what the child says is wrong."""
+    if not plugins:
+        return
+    env = {key: os.environ[key] for key in _KEPT if key in os.environ}
+    env[overlay.VARIABLE] = str(place)
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    with TemporaryDirectory(prefix="llama-smoke-") as folder:
+        command = [sys.executable, "-P", "-m", __name__, *plugins]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module, no shell
+                command, cwd=folder, env=env, text=True, capture_output=True, timeout=SECONDS,
+                stdin=subprocess.DEVNULL, errors="replace",
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise InstallFailed(
+                f"the first run of {', '.join(plugins)} has not ended within {SECONDS} s"
+            ) from error
+    try:
+        problems = json.loads(done.stdout.splitlines()[-1])["problems"]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(done.stderr.split()[-60:])
+        raise InstallFailed(
+            f"the first run of {', '.join(plugins)} ended with {done.returncode}: "
+            f"{plain(said, 600)}"
+        ) from error
+    if problems:
+        told = "; ".join(f"{name}: {why}" for name, why in problems.items())
+        raise InstallFailed(f"what was to be installed does not work here: {plain(told, 900)}")
+
+
+def main(names: Sequence[str]) -> None:
+    """In the child."""
+    from llama_core.config import Config
+    from llama_core.discovery import discover
+    from llama_core.plugins import Plugins
+
+    if overlay.append(strict=True) is None:
+        raise SystemExit("there is no generation to try")
+    plugins = Plugins(discover(), Config())
+    problems: dict[str, str] = {}
+    for name in names:
+        try:
+            _try(plugins, name)
+        except LlamaError as error:
+            problems[name] = str(plugins[name].reason or error) if name in plugins.installed else (
+                str(error)
+            )  # fmt: skip
+    print(json.dumps({"problems": problems}), flush=True)  # noqa: T201 - what the parent reads
+
+
+def _try(plugins: Any, name: str) -> None:
+    from llama_core import options
+
+    plugins.activate(name)
+    plugin = plugins[name]
+    for provides in plugin.manifest.provides:
+        options.check(provides, plugin=plugin.found)
+        schema = options.schema(provides, plugin=plugin.found) or {}
+        if provides.kind in _NOT_MADE or schema.get("required"):
+            continue
+        plugins.create(provides.kind, f"{name}/{provides.name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
