@@ -35,6 +35,7 @@ ROPE_STEP = 4096  # positions whose angles are computed at once, when the first 
 LOGITS, HIDDEN, TOKEN = int(Want.LOGITS), int(Want.HIDDEN), int(Want.TOKEN)
 LINKS = {"temperature": 0, "top-k": 1, "top-p": 2, "min-p": 3, "greedy": 4, "sample": 5}
 INT32, UINT8 = np.dtype(np.int32), np.dtype(np.uint8)
+GREEDY = DeviceSampling()
 TOGETHER = -2  # in place of a time: it ran with the instruction before it
 _tier_lock = native.process_lock()
 
@@ -176,7 +177,12 @@ class CpuProgram:
         tokens_T = programs.tokens_of(batch, self._sampled_T)
         ids, starts = self._tables(batch)
         want_T = batch.want_T
-        counts = np.bincount(want_T, minlength=4).tolist()
+        wants = want_T.tobytes()
+        counts = {  # in a third of np.bincount's time
+            LOGITS: wants.count(LOGITS),
+            HIDDEN: wants.count(HIDDEN),
+            TOKEN: wants.count(TOKEN),
+        }
         kept: list[Any] = []
 
         def ints(array: Any) -> Any:
@@ -239,7 +245,7 @@ class CpuProgram:
         ffi = self._ffi
         chains = ffi.new("llama_chain[]", max(1, len(batch.starts_S1) - 1))
         for sequence, given in enumerate(batch.sampling_S or [None] * len(chains)):
-            one = given or DeviceSampling()
+            one = given or GREEDY
             links = one.chain or (("greedy", 0.0),)
             if links[-1][0] not in ("greedy", "sample"):
                 links = (*links, ("greedy", 0.0))
