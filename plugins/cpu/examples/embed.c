@@ -91,14 +91,23 @@ static int go_on(llama_program *program, const int32_t *prompt, int32_t length, 
     return 0;
 }
 
+/* A whole number of 32 bits and nothing behind it. */
+static int is_number(const char *text, int32_t *number) {
+    char *end;
+    const long found = strtol(text, &end, 10);
+    *number = (int32_t)found;
+    return end != text && !*end && *number == found;
+}
+
 int main(int argc, char **argv) {
     static int32_t prompt[MOST];
-    const int32_t length = argc - 3, count = argc > 2 ? (int32_t)strtol(argv[2], NULL, 10) : 0;
-    if (length < 1 || count < 1 || count > MOST || length > MOST - count) {
+    int32_t length = argc - 3, count = 0;
+    int sense = length > 0 && is_number(argv[2], &count) && count > 0 && count <= MOST && length <= MOST - count;
+    for (int32_t i = 0; sense && i < length; i++) sense = is_number(argv[3 + i], prompt + i);
+    if (!sense) {
         fprintf(stderr, "usage: %s PROGRAM COUNT TOKEN...\n", argv[0]);
         return 2;
     }
-    for (int32_t i = 0; i < length; i++) prompt[i] = (int32_t)strtol(argv[3 + i], NULL, 10);
 
     llama_pool *pool = NULL;
     llama_program *program = NULL;

@@ -110,6 +110,9 @@ def test_the_example_says_what_it_cannot_do(embed, tmp_path) -> None:
         return done.stderr
 
     assert "usage" in say()
+    for odd in ("5x", "", str(2**32 + 1), str(2**31), str(10**30)):
+        assert "usage" in say("program", "3", "1", odd)
+        assert "usage" in say("program", odd, "1")
     assert "no program that can be loaded" in say("nowhere", "3", "1")
     assert "no program that can be loaded" in say("cut", "3", "1")
     assert "row 0 has token 64" in say("program", "3", "64")
