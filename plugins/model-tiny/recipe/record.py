@@ -34,10 +34,10 @@ def read_metrics(file: Path) -> list[Row]:
     found: dict[tuple[Any, ...], Row] = {}
     for line in file.read_text("utf-8").splitlines():
         row = json.loads(line)
-        if (kind := row["event"]) not in KEPT:
+        if (back := row.get("resumed_at")) is not None:  # what came after that step was done again
+            found = {key: one for key, one in found.items() if one["step"] <= back}
+        if (kind := row.get("event")) not in KEPT:
             continue
-        if kind == "started":  # from a checkpoint: what came after that is no part of the run
-            found = {key: one for key, one in found.items() if one["step"] <= row["step"]}
         key = (kind, row["step"], row.get("prompt"), row.get("id"), row.get("what"))
         found.pop(key, None)
         found[key] = {"event": kind, "step": row["step"], **_picked(row, KEPT[kind])}

@@ -42,6 +42,7 @@ METRICS = [
     step(20, 3.0),
     held_out(20, 3.1),
     step(30, 9.0),  # lost: the run went on from step 20
+    {"resumed_at": 20},
     started(20),
     step(30, 2.0),
     step(40, 1.5),
