@@ -69,7 +69,7 @@ def test_it_continues_a_text() -> None:
 
 def test_its_name_is_listed() -> None:
     models = json.loads(llama("list", "--json"))["models"]
-    assert ["model-tiny"] == [one["source"] for one in models if one["name"] == "tiny"]
+    assert [one["source"] for one in models if one["name"] == "tiny"] == ["model-tiny"]
 
 
 def test_it_answers_as_its_card_says(tiny: Loaded) -> None:
