@@ -20,3 +20,11 @@ def test_help_imports_no_machinery() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "Commands" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+class TestNew(CommandContract):
+    provides = "plugins.new"
+
+
+class TestCheck(CommandContract):
+    provides = "plugins.check"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from llama_core import hookimpl
@@ -10,10 +11,18 @@ if TYPE_CHECKING:
     import click
 
 
+# what the manifest calls it -> where it is, imported when it is asked for
+COMMANDS = {
+    "marketplace": ("llama_marketplace.cli.command", "marketplace"),
+    "plugins.check": ("llama_marketplace.author.check", "check"),
+    "plugins.new": ("llama_marketplace.author.new", "new"),
+}
+
+
 @hookimpl
 def llama_add_command(name: str) -> click.Command | None:
-    if name != "marketplace":
+    if name not in COMMANDS:
         return None
-    from llama_marketplace.cli.command import marketplace
-
-    return marketplace
+    module, attribute = COMMANDS[name]
+    command: click.Command = getattr(import_module(module), attribute)
+    return command

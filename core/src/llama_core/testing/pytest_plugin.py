@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from llama_core.plugins import Plugins
 
-_MARK = "llama_core"  # the user property that says which capability a report speaks of
+MARK = "llama_core"  # the user property that says which capability a report speaks of
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     about = getattr(cls, "__llama_contract__", None)
     if about is not None and item.name.split("[")[0] in about["rules"]:
         mark = {**about, "rules": len(about["rules"]), "rule": item.name.split("[")[0]}
-        item.user_properties.append((_MARK, mark))
+        item.user_properties.append((MARK, mark))
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     tallies: dict[str, _Tally] = {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
-            about = dict(getattr(report, "user_properties", ())).get(_MARK)
+            about = dict(getattr(report, "user_properties", ())).get(MARK)
             if isinstance(about, Mapping):
                 what = f"{about['kind']} '{about['provides']}' (contract {about['api']})"
                 tally = tallies.setdefault(what, _Tally(about["rules"]))

@@ -1,0 +1,121 @@
+"""`llama plugins new`: what it asks, what it refuses, and that it does nothing by halves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from llama_marketplace.author import new, render
+
+from .rendering import llama, rendered
+
+
+def ask(*words: str, typed: str = "") -> Result:
+    return CliRunner().invoke(new.new, list(words), input=typed)
+
+
+def test_it_says_what_it_made_and_what_to_do_next(tmp_path: Path) -> None:
+    code, said = llama("plugins", "new", "sampler", "near-top", at=tmp_path)
+    assert code == 0
+    folder = tmp_path / "llama-plugin-near-top"
+    assert (folder / "src" / "llama_plugin_near_top" / "sigma.py").is_file()
+    assert "llama plugins check" in said
+    assert "src/llama_plugin_near_top/plugin.toml" in said
+    code, said = llama("plugins", "new", "command", "size", "--json", at=tmp_path)
+    facts = json.loads(said)
+    assert code == 0
+    assert Path(facts["folder"]) == tmp_path / "llama-plugin-size"
+    assert sorted(facts["files"]) == sorted(
+        path.relative_to(facts["folder"]).as_posix()
+        for path in Path(facts["folder"]).rglob("*")
+        if path.is_file()
+    )
+
+
+def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "README.md").write_text("my own")
+    for words in ((str(mine),), (str(mine / "README.md"),)):
+        done = ask("drafter", "mine", "--yes", "--folder", *words)
+        assert done.exit_code == 1
+        assert isinstance(done.exception, Exception)
+        assert "--folder" in str(done.exception)
+    assert [path.name for path in mine.iterdir()] == ["README.md"]
+    assert (mine / "README.md").read_text() == "my own"
+    (tmp_path / "empty").mkdir()
+    rendered("drafter", tmp_path / "empty")
+
+
+def test_a_project_that_cannot_be_written_whole_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(render.os, "replace", full)
+    done = ask("drafter", "mine", "--yes", "--folder", str(tmp_path / "mine"))
+    assert "No space left on device" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("My-Plugin", "small letters"),
+        ("9lives", "small letters"),
+        ("a--b", "small letters"),
+        ("a-", "small letters"),
+        ("../up", "small letters"),
+        ("a" * 31, "30 at most"),
+        ("llama-plugin-mine", "say only 'mine'"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, why: str) -> None:
+    done = ask("sampler", name, "--yes", "--folder", str(tmp_path / "x"))
+    assert done.exit_code == 2
+    assert why in " ".join(done.output.split())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_command_of_the_core_is_not_taken() -> None:
+    done = ask("command", "run", "--yes")
+    assert done.exit_code == 2
+    assert "is a command of the core" in done.output
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
+    done = ask("smapler", "x")
+    assert done.exit_code == 2
+    assert "'sampler'" in done.output
+
+
+def test_on_a_terminal_it_asks_only_what_no_flag_has_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new, "on_a_terminal", lambda: True)
+    words = ("processor", "shy", "--folder", str(tmp_path / "shy"), "--summary", "Hides things")
+    done = ask(*words, typed="Ada\nnowhere\nhttps://git.example/ada/shy\n")
+    assert done.exit_code == 0, done.output
+    assert "What does it do" not in done.output
+    assert "give an address such as" in done.output
+    text = (tmp_path / "shy" / "pyproject.toml").read_text()
+    assert 'name = "Ada"' in text
+    assert 'Repository = "https://git.example/ada/shy"' in text
+    assert 'description = "Hides things"' in text
+
+
+def test_without_a_terminal_it_asks_nothing(tmp_path: Path) -> None:
+    done = ask("processor", "shy", "--folder", str(tmp_path / "shy"))
+    assert done.exit_code == 0
+    assert "?" not in done.output
+
+
+def test_help_says_what_every_kind_makes() -> None:
+    done = ask("--help")
+    assert done.exit_code == 0
+    for kind in ("native-backend", "parallelism", "route"):
+        assert f"\n    {kind} " in done.output
+    assert "guesses the next tokens" in done.output

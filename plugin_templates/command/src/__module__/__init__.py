@@ -1,0 +1,1 @@
+"""A command for llama-core: what it counts is in `counting`, the command in `cli`."""

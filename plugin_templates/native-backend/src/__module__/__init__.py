@@ -1,0 +1,1 @@
+"""A native backend for llama-core: the library is bound in `native`, used in `ops`."""

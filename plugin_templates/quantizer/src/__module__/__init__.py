@@ -1,0 +1,1 @@
+"""A quantizer for llama-core: the rule is in `half_quadratic`, the hook in `plugin`."""

@@ -1,0 +1,1 @@
+"""A route for llama-core's servers: the application is in `inventory`, the hook in `plugin`."""
