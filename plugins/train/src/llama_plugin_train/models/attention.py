@@ -94,10 +94,11 @@ class SelfAttention(nn.Module):
     def forward(self, x_BTM: Tensor, view: View) -> Tensor:
         turned = self.heads + self.kv_heads
         qkv = self.qkv_proj(x_BTM).unflatten(-1, (turned + self.kv_heads, self.head_size))
-        qk, v = qkv[:, :, :turned], qkv[:, :, turned:]
+        # Split, not sliced: a slice's gradient is as wide as all of it, and mostly zeros.
+        qk, v = qkv.split((turned, self.kv_heads), 2)
         if view.angles is not None:
             qk = positions.rotate(qk, *view.angles)
-        q, k = qk[:, :, : self.heads], qk[:, :, self.heads :]
+        q, k = qk.split((self.heads, self.kv_heads), 2)
         return self.o_proj(attend(q, k, v, view))
 
 

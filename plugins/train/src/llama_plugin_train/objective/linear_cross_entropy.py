@@ -84,10 +84,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden_RM) if for_hidden else None
         grad_head = None
         nll_R, z_R = torch.empty_like(weights_R), torch.empty_like(weights_R)
+        # One chunk's memory serves all: fresh pages would cost more than the passes over them.
+        held_CV = hidden_RM.new_empty(min(chunk, len(hidden_RM)), len(head_VM))
         for start in range(0, len(hidden_RM), chunk):
             rows = slice(start, start + chunk)
             hidden_CM, targets_C1 = hidden_RM[rows], targets_R[rows, None]
-            logits_CV = (hidden_CM @ narrow_VM.T).float()
+            logits_CV = torch.mm(hidden_CM, narrow_VM.T, out=held_CV[: len(hidden_CM)]).float()
             wanted_C1 = logits_CV.gather(1, targets_C1)
             if not (for_hidden or for_head):
                 lse_C1 = logits_CV.logsumexp(1, keepdim=True)
