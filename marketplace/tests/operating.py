@@ -60,10 +60,12 @@ def wheel(folder: Path, name: str = "llama-plugin-min-p", version: str = "1.0.0"
     )
     code = (
         "from llama_core import hookimpl\n\n\n@hookimpl\n"
-        "def llama_create_transform(name, options):\n    return lambda logits_NV, context: logits_NV\n"
+        "def llama_create_transform(name, options):\n"
+        "    return lambda logits_NV, context: logits_NV\n"
     )
     metadata = (
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nSummary: The transform {plugin}\n"
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        f"Summary: The transform {plugin}\n"
         "License-Expression: MIT\nRequires-Python: >=3.11\nRequires-Dist: llama-core>=0.1\n"
         "Description-Content-Type: text/markdown\n\n# A transform\n"
     )

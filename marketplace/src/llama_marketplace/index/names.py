@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from llama_core.errors import did_you_mean, plain
+from llama_core.errors import plain
 from llama_core.manifest import PluginName
 from llama_marketplace.errors import IndexFailed, RecordRefused
 from llama_marketplace.index.record import (
@@ -101,35 +101,63 @@ def decided(record: Record, claim: Claim | None) -> Record:
     return record.model_copy(update={"history": (*record.history, decision)})
 
 
-def check_claim(record: Record, claims: Mapping[str, Claim]) -> None:
-    """Refuse a record whose name, or whose plugin's name, is another's."""
-    mine = claims.get(record.name)
-    if mine is not None:
-        if mine.publisher != record.publisher:
+class Register:
+    """All names of an index, so that a new one can be held against them."""
+
+    def __init__(self, claims: Mapping[str, Claim]) -> None:
+        self._claims: dict[str, Claim] = {}
+        self._by_plugin: dict[str, str] = {}
+        self._by_shape: dict[str, set[str]] = {}
+        for name, claim in claims.items():
+            self._take(name, claim)
+
+    def check(self, record: Record) -> bool:
+        """Whether the name is new; a name or a plugin's name that is another's is refused."""
+        mine = self._claims.get(record.name)
+        if mine is not None:
+            if mine.publisher != record.publisher:
+                raise IndexFailed(
+                    f"{record.name} is {mine.publisher}'s since {mine.since}, "
+                    f"and {record.publisher} cannot publish under that name",
+                    remedy="Choose another name.",
+                )
+            if mine.plugin != record.plugin:
+                raise IndexFailed(f"{record.name} is plugin '{mine.plugin}', not '{record.plugin}'")
+            return False
+        taken = self._by_plugin.get(record.plugin)
+        if taken is not None:
             raise IndexFailed(
-                f"{record.name} is {mine.publisher}'s since {mine.since}, "
-                f"and {record.publisher} cannot publish under that name",
-                remedy="Choose another name.",
-            )
-        if mine.plugin != record.plugin:
-            raise IndexFailed(f"{record.name} is plugin '{mine.plugin}', not '{record.plugin}'")
-        return
-    for name, claim in claims.items():
-        if claim.plugin == record.plugin:
-            raise IndexFailed(
-                f"plugin '{record.plugin}' is {name} of {claim.publisher} already",
+                f"plugin '{record.plugin}' is {taken} of {self._claims[taken].publisher} already",
                 remedy="Choose another name for the entry point and in plugin.toml.",
             )
+        return True
+
+    def looks_like(self, record: Record) -> list[str]:
+        """Names of other publishers for which a new one might be taken."""
+        shapes = _shapes(record.name)
+        near = {name for shape in shapes for name in self._by_shape.get(shape, ())}
+        return sorted(name for name in near if self._claims[name].publisher != record.publisher)
+
+    def add(self, record: Record, since: date) -> Claim:
+        """Give the name to its first publisher."""
+        claim = Claim(publisher=record.publisher, plugin=record.plugin, since=since)
+        self._take(record.name, claim)
+        return claim
+
+    def _take(self, name: str, claim: Claim) -> None:
+        self._claims[name] = claim
+        self._by_plugin[claim.plugin] = name
+        for shape in _shapes(name):
+            self._by_shape.setdefault(shape, set()).add(name)
 
 
-def looks_like(record: Record, claims: Mapping[str, Claim]) -> str | None:
-    """A warning, where a new name might be taken for one of another publisher."""
-    if record.name in claims:
-        return None
-    others = [name for name, each in claims.items() if each.publisher != record.publisher]
-    short = {name.removeprefix("llama-plugin-"): name for name in others}
-    hint = did_you_mean(record.name.removeprefix("llama-plugin-"), short)
-    return f"the new name {record.name} is near another publisher's: {hint}" if hint else None
+def _shapes(name: str) -> set[str]:
+    """What a hasty reader sees; names that differ in one letter have a shape in common."""
+    seen = name.removeprefix("llama-plugin-").replace("-", "")
+    seen = seen.replace("0", "o").replace("1", "l").replace("rn", "m")
+    return {seen} | (
+        {seen[:i] + seen[i + 1 :] for i in range(len(seen))} if len(seen) > 3 else set()
+    )
 
 
 def _dump(one: _Table) -> dict[str, object]:

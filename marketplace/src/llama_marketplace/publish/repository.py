@@ -25,7 +25,7 @@ from llama_marketplace.index.layout import (
     write_whole,
 )
 from llama_marketplace.index.record import Change, Record, read, record_path, write
-from llama_marketplace.trust.roles import Roles
+from llama_marketplace.trust.roles import MANY, Roles
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -91,19 +91,18 @@ class Repository:
         known = self.publishers()
         # Whose a plugin's name is can be anywhere: for a new name, all shards are read.
         everyone = {name: one for each in self._all_shards() for name, one in each.items()}
+        register = names.Register(everyone)
         for record in records:
             if record.publisher not in known:
                 raise IndexFailed(
                     f"this index knows no publisher '{record.publisher}'",
                     remedy=f"llama marketplace publishers add {record.publisher} --key FILE",
                 )
-            names.check_claim(record, everyone)
-            if warning := names.looks_like(record, everyone):
-                warnings.append(warning)
-            if record.name not in everyone:
-                since = self.roles.now.date()
-                claim = names.Claim(publisher=record.publisher, plugin=record.plugin, since=since)
-                everyone[record.name] = self._shard(record.name)[record.name] = claim
+            if register.check(record):
+                if near := register.looks_like(record):
+                    warnings.append(f"{record.name} could be taken for {', '.join(near)}")
+                claim = register.add(record, self.roles.now.date())
+                self._shard(record.name)[record.name] = claim
                 self._new_names = True
             self._put(self._merged(record))
         files = {file.filename: file for record in records for file in record.files}
@@ -174,7 +173,7 @@ class Repository:
         pages = self._derive()
         signed = self.roles.commit(ring)
         for file, data in pages.items():
-            write_whole(file, data)
+            write_whole(file, data, sync=len(pages) < MANY)
         self._wheels.clear()
         self._stale.clear()
         self._new_names = False

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -81,18 +83,25 @@ class Client:
 
             transport = self._network(deadline_seconds)
             before = self._facts()
+            self._recover()
             try:
-                self._updater = self._verified(transport)
-                changed = self._take_catalogue(self._updater, transport)
+                with self._staged() as staged:
+                    self._verified(transport, staged)
+                    version, shards = self._catalogue(staged, transport)
             except Unreachable as error:
                 if not before:
                     raise
-                self._updater = self._verified(self._offline())
+                self._updater = self._verified(self._offline(), self.metadata)
                 log.warning("%s cannot be reached; what is cached is used (%s)", self.url, error)
                 return Refreshed(False, transport.num_bytes, offline=True)
+            self._updater = None  # it wrote to the folder that has become the other one
+            if shards is not None:
+                write_whole(self.catalogue_file, b"".join(shards.values()))
+                self._forget("catalogue", set(shards))
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            write_whole(self._facts_file, json.dumps(self._facts() | {"at": now}).encode())
-            return Refreshed(changed, transport.num_bytes)
+            facts = {"catalogue": version, "at": now}
+            write_whole(self._facts_file, json.dumps(facts).encode())
+            return Refreshed(shards is not None, transport.num_bytes)
 
     def read(self, path: str, deadline_seconds: float = DEADLINE_SECONDS) -> bytes | None:
         """The content of a target that somebody signed for, out of the cache where it is there."""
@@ -115,12 +124,11 @@ class Client:
             signed: Any = Metadata.from_file(str(file)).signed
             return sorted(each for each in signed.targets if each.startswith(prefix))
 
-    def _verified(self, fetcher: FetcherInterface) -> Updater:
+    def _verified(self, fetcher: FetcherInterface, metadata: Path) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
 
-        self.metadata.mkdir(parents=True, exist_ok=True)
         updater = Updater(
-            str(self.metadata),
+            str(metadata),
             f"{self.url}metadata/",
             fetcher=fetcher,
             config=UpdaterConfig(**_LIMITS),
@@ -132,8 +140,38 @@ class Client:
 
     def _open(self) -> Updater:
         if self._updater is None:
-            self._updater = self._verified(self._offline())
+            self._recover()
+            self._updater = self._verified(self._offline(), self.metadata)
         return self._updater
+
+    @contextmanager
+    def _staged(self) -> Iterator[Path]:
+        """A copy of the metadata to refresh, which takes its place if all of it was in order.
+
+        Without it a mirror that is half uploaded, or an attack that fails late, would leave parts
+        that do not fit together, and nothing could be read until the server is well again.
+        """
+        staged = self.metadata.with_name("metadata.new")
+        shutil.rmtree(staged, ignore_errors=True)
+        # The client replaces files and never writes into one, so that a link is as good as a copy.
+        shutil.copytree(self.metadata, staged, symlinks=True, copy_function=_link)
+        try:
+            yield staged
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+        before = self.metadata.with_name("metadata.old")
+        shutil.rmtree(before, ignore_errors=True)
+        self.metadata.rename(before)
+        staged.rename(self.metadata)
+        shutil.rmtree(before, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Between the two renames of a refresh that was killed, the old folder is the one."""
+        before = self.metadata.with_name("metadata.old")
+        if not self.metadata.is_dir() and before.is_dir():
+            before.rename(self.metadata)
+        self.metadata.mkdir(parents=True, exist_ok=True)
 
     def _offline(self) -> FetcherInterface:
         from llama_marketplace.trust.cached import Cached
@@ -151,7 +189,7 @@ class Client:
 
     def _pinned_root(self, fetcher: FetcherInterface) -> bytes:
         """The first root, by its digest alone: no server, and no disk, has to be honest."""
-        file = self.metadata / "pinned.root.json"
+        file = self.metadata.with_name("pinned.root.json")
         try:
             data = file.read_bytes()
         except OSError:
@@ -167,28 +205,28 @@ class Client:
             write_whole(file, data)
         return data
 
-    def _take_catalogue(self, updater: Updater, transport: FetcherInterface) -> bool:
+    def _catalogue(
+        self, metadata: Path, transport: FetcherInterface
+    ) -> tuple[str, dict[str, bytes] | None]:
+        """The version of the catalogue, and its shards by their files where they are new."""
         from tuf.api.metadata import Metadata
 
-        signed: Any = Metadata.from_file(str(self.metadata / "catalogue.json")).signed
-        facts = self._facts()
+        signed: Any = Metadata.from_file(str(metadata / "catalogue.json")).signed
         version = f"{signed.version} {self.root_sha256}"
-        if facts.get("catalogue") == version and self.catalogue_file.is_file():
-            return False
-        wanted = [one for path, one in sorted(signed.targets.items())]
+        if self._facts().get("catalogue") == version and self.catalogue_file.is_file():
+            return version, None
+        wanted = [one for _, one in sorted(signed.targets.items())]
         if sum(one.length for one in wanted) > MAX_CATALOGUE_BYTES:
             raise Untrusted(f"the catalogue of {self.url} is larger than any may be")
         with ThreadPoolExecutor(PARALLEL) as pool:
-            shards = list(pool.map(lambda one: self._content(one, transport), wanted))
-        write_whole(self.catalogue_file, b"".join(shards))
-        write_whole(self._facts_file, json.dumps(facts | {"catalogue": version}).encode())
-        self._forget("catalogue", {prefixed(one.path, one.hashes["sha256"]) for one in wanted})
-        return True
+            contents = list(pool.map(lambda one: self._content(one, transport), wanted))
+        files = [self._file_of(one) for one in wanted]
+        return version, dict(zip(files, contents, strict=True))
 
     def _content(self, one: TargetFile, fetcher: FetcherInterface) -> bytes:
         if one.length > MAX_TARGET_BYTES:
             raise Untrusted(f"{one.path} of {self.url} has {one.length} bytes, more than any may")
-        name = prefixed(one.path, one.hashes.get("sha256", ""))
+        name = self._file_of(one)
         file = self.targets / name
         try:
             data = file.read_bytes()
@@ -198,6 +236,10 @@ class Client:
             one.verify_length_and_hashes(data)
             write_whole(file, data, sync=False)
         return data
+
+    @staticmethod
+    def _file_of(one: TargetFile) -> str:
+        return prefixed(one.path, one.hashes.get("sha256", ""))
 
     def _forget(self, folder: str, keep: set[str]) -> None:
         for file in (self.targets / folder).glob("*"):
@@ -216,7 +258,7 @@ class Client:
         """Two processes that refresh at once would mix what they write."""
         from filelock import FileLock, Timeout
 
-        self.metadata.mkdir(parents=True, exist_ok=True)
+        self.metadata.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.metadata.parent / "lock", timeout=DEADLINE_SECONDS):
                 yield
@@ -251,3 +293,10 @@ class Client:
             raise Untrusted(f"{self.url} sends more than it may: {error}") from error
         except tuf.DownloadError as error:
             raise IndexFailed(f"cannot read {self.url}: {error}") from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)

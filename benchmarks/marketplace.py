@@ -1,0 +1,231 @@
+"""What a large index costs its users and its operator: 10,000 plugins, 5 versions, 500 publishers.
+
+The index is generated and signed in a scratch folder, served over loopback by the development
+server in a second process, and read by the command line in processes of their own. Nothing is
+installed from it: its wheels are only records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llama_marketplace.index.record import Record
+from llama_marketplace.publish.repository import Repository
+from llama_marketplace.trust import keys
+from llama_marketplace.trust.roles import OWN, TOP
+from report import Row, publish, row, versions
+
+NUM_PLUGINS, NUM_VERSIONS, NUM_PUBLISHERS = 10_000, 5, 500
+WORDS = ["fast", "exact", "small", "native", "fused", "sparse", "paged", "ragged", "int8", "odd"]
+KINDS = ("transform", "quantizer", "backend", "sampler", "drafter", "rewrite")
+
+
+def record(number: int, version: str, publishers: int) -> Record:
+    """A version of a plugin as wordy as a real one's."""
+    kind, plugin = KINDS[number % len(KINDS)], f"gen-{number:05}"
+    name = f"llama-plugin-{plugin}"
+    digest = hashlib.sha256(f"{name} {version}".encode()).hexdigest()
+    words = " ".join(WORDS[(number + step) % len(WORDS)] for step in range(6))
+    table = {
+        "schema": 1,
+        "name": name,
+        "version": version,
+        "plugin": plugin,
+        "package": name.replace("-", "_"),
+        "publisher": f"publisher-{number % publishers:03}",
+        "summary": f"A {kind} that is {words}",
+        "readme": f"# {name}\n\n" + f"A {kind} that is {words}.\n" * 30,
+        "licence": "Apache-2.0",
+        "homepage": f"https://example.org/{name}",
+        "requires_core": ">=0.1",
+        "requires_python": ">=3.11",
+        "requires": ["numpy>=1.26"],
+        "provides": [{"kind": kind, "name": plugin, "api": 1, "combines": ["paged-kv", "lora"]}],
+        "files": [
+            {
+                "filename": f"{name.replace('-', '_')}-{version}-py3-none-any.whl",
+                "sha256": digest,
+                "size": 20_000 + number,
+                "tags": ["py3-none-any"],
+            }
+        ],
+        "published": "2026-01-02T03:04:05Z",
+        "history": [{"status": "active", "date": "2026-01-02"}],
+    }
+    return Record.model_validate(table)
+
+
+def generate(folder: Path, ring_folder: Path, plugins: int, publishers: int) -> float:
+    """The index, built by the code that publishes; gives the seconds that took."""
+    publics = {name: [keys.create(ring_folder / f"{name}.pem")] for name in (*TOP, *OWN)}
+    shared = keys.create(ring_folder / "publishers.pem")  # a key each would only take longer
+    began = time.perf_counter()
+    index = Repository.create(folder, publics, datetime.now(UTC))
+    for number in range(publishers):
+        index.add_publisher(f"publisher-{number:03}", [shared], verified=number % 3 == 0)
+    index.add(
+        [
+            record(number, f"1.{minor}.0", publishers)
+            for number in range(plugins)
+            for minor in range(NUM_VERSIONS)
+        ]
+    )
+    index.commit(keys.KeyRing.open([ring_folder]))
+    return time.perf_counter() - began
+
+
+PUBLISH_ONE = """
+import sys, time
+from pathlib import Path
+began = time.perf_counter()
+sys.path.insert(0, sys.argv[1])
+from marketplace import record
+from llama_marketplace.publish.repository import Repository, current_time
+from llama_marketplace.trust.keys import KeyRing
+one = record(int(sys.argv[5]), sys.argv[6], int(sys.argv[4]))
+index = Repository.open(Path(sys.argv[2]), current_time())
+index.add([one])
+index.commit(KeyRing.open([Path(sys.argv[3])]))
+print(time.perf_counter() - began)
+"""
+
+
+class Bench:
+    """One index, its server, and users who begin with nothing."""
+
+    def __init__(self, scratch: Path, plugins: int, publishers: int) -> None:
+        self.scratch, self.plugins, self.publishers = scratch, plugins, publishers
+        self.index, self.keys = scratch / "index", scratch / "keys"
+        self.built = generate(self.index, self.keys, plugins, publishers)
+        root = (self.index / "metadata" / "1.root.json").read_bytes()
+        self.root = hashlib.sha256(root).hexdigest()
+        self.url = ""
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        command = [*llama("marketplace"), "serve", str(self.index), "--port", "0", "--json"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            text = ""
+            while not text.endswith("}\n"):
+                text += server.stdout.readline()
+            self.url = json.loads(text)["url"]
+            yield
+        finally:
+            server.terminate()
+            server.communicate()
+
+    def user(self, name: str) -> dict[str, str]:
+        """The environment of somebody who trusts the index and has read nothing of it."""
+        home = self.scratch / name
+        config = home / "config" / "llama-core" / "llama.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(
+            f'[[marketplace.indexes]]\nname = "bench"\nurl = "{self.url}"\nroot = "{self.root}"\n'
+        )
+        folders = {"CONFIG": "config", "DATA": "data", "CACHE": "cache", "STATE": "state"}
+        made = {f"XDG_{key}_HOME": str(home / folder) for key, folder in folders.items()}
+        return {**os.environ, **made}
+
+    def publish_one(self, number: int, version: str) -> float:
+        """Seconds for one more version, in a process of its own."""
+        here = str(Path(__file__).parent)
+        arguments = [here, self.index, self.keys, self.publishers, number, version]
+        done = run([sys.executable, "-c", PUBLISH_ONE, *map(str, arguments)], os.environ)
+        return float(done)
+
+    def bytes_of(self, *folders: str) -> int:
+        return sum(
+            file.stat().st_size
+            for folder in folders
+            for file in (self.index / folder).rglob("*")
+            if file.is_file()
+        )
+
+
+def llama(*words: str) -> list[str]:
+    return [sys.executable, "-m", "llama_core", *words]
+
+
+def run(command: Sequence[str], env: Mapping[str, str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(env), cwd="/")
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)[:200]} failed: {done.stderr[-800:]}")
+    return done.stdout
+
+
+def timed(command: Sequence[str], env: Mapping[str, str]) -> float:
+    began = time.perf_counter()
+    run(command, env)
+    return time.perf_counter() - began
+
+
+def refreshed(env: Mapping[str, str]) -> int:
+    """The bytes that a refresh brought."""
+    done = json.loads(run([*llama("marketplace"), "indexes", "refresh", "--json"], env))
+    found: int = done["indexes"][0]["bytes"]
+    return found
+
+
+def measure(rounds: int, plugins: int, publishers: int) -> list[Row]:
+    search = [*llama("marketplace"), "search", "ragged", "sampler", "--json"]
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = Bench(Path(scratch), plugins, publishers)
+        size = bench.bytes_of("metadata", "targets")
+        with bench.serving():
+            cold = [timed(search, bench.user(f"cold-{each}")) for each in range(rounds)]
+            user = bench.user("warm")
+            all_bytes = refreshed(user)
+            timed(search, user)
+            warm = [timed(search, user) * 1e3 for each in range(3 * rounds)]
+            more, brought = [], []
+            for each in range(rounds):
+                more.append(bench.publish_one(each, "2.0.0"))
+                brought.append(refreshed(user))
+    share = [each / size * 100 for each in brought]
+    of_cold = statistics.median(brought) / all_bytes * 100
+    note = f"{plugins} plugins x {NUM_VERSIONS} by {publishers}; {size / 1e6:.0f} MB signed for"
+    return [
+        row("marketplace.cold_refresh_and_search", cold, "s", goal="<=2", note=note),
+        row("marketplace.cold_refresh_bytes", [all_bytes / 1e6], "MB", note="all of the catalogue"),
+        row("marketplace.warm_search", warm, "ms", goal="<=150", note="process start to end"),
+        row(
+            "marketplace.incremental_refresh", share, "% of the index", goal="<=1",
+            note=f"{statistics.median(brought) / 1e3:.0f} kB, {of_cold:.2f} % of a cold refresh",
+        ),
+        row(
+            "marketplace.publish_one", more, "s", goal="<=2",
+            note="record, signatures and pages; without running the plugin's own tests",
+        ),
+        row("marketplace.build", [bench.built], "s", note="the whole index, once"),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--plugins", type=int, default=NUM_PLUGINS, help="for a quick look")
+    parser.add_argument("--publishers", type=int, default=NUM_PUBLISHERS)
+    given = parser.parse_args()
+    rows = measure(given.rounds, given.plugins, given.publishers)
+    found: dict[str, Any] = versions("llama-core", "llama-marketplace", "tuf", "securesystemslib")
+    publish("marketplace", rows, as_json=given.json, versions=found)
+
+
+if __name__ == "__main__":
+    main()
