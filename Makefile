@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := -m pip --disable-pip-version-check
+INSTALL := -m pip --disable-pip-version-check install --quiet -c constraints.txt
 # The heavy plugins are tested in an environment of their own, so that in .venv nothing can lean on
 # torch. It lies on .venv: what is installed there is seen here too.
 TORCH  := .venv-torch
@@ -47,7 +47,7 @@ $(WEIGHTS):
 $(VENV)/.chat: $(addsuffix /pyproject.toml,$(CHAT)) $(NATIVE) constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "chat: installing $(CHAT) into $(VENV), which takes a minute"
-	@$(BIN)/python $(PIP) install --quiet --no-compile -c constraints.txt $(addprefix -e ./,$(CHAT))
+	@$(BIN)/python $(INSTALL) --no-compile $(addprefix -e ./,$(CHAT))
 	@touch $@
 
 setup: $(VENV)/.ready  ## Make .venv with every member installed in place
@@ -55,7 +55,7 @@ setup: $(VENV)/.ready  ## Make .venv with every member installed in place
 $(VENV)/.ready: $(SOURCES) $(DEV) constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup: installing $(LIGHT) and the tools of $(DEV) into $(VENV)"
-	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(DEV) $(addprefix -e ./,$(LIGHT))
+	@$(BIN)/python $(INSTALL) -r $(DEV) $(addprefix -e ./,$(LIGHT))
 	@touch $@ $(VENV)/.chat
 
 $(TORCH)/.ready: $(VENV)/.ready $(addsuffix /pyproject.toml,$(HEAVY))
@@ -63,7 +63,7 @@ $(TORCH)/.ready: $(VENV)/.ready $(addsuffix /pyproject.toml,$(HEAVY))
 	@echo "setup: installing $(HEAVY) and what they need into $(TORCH)"
 	@$(BIN)/python -c '$(SITE); print("import site; site.addsitedir(%r)" % site)' > \
 	  "$$($(TORCH)/bin/python -c '$(SITE); print(site)')/below.pth"
-	@$(TORCH)/bin/python $(PIP) install --quiet -c constraints.txt $(foreach each,$(HEAVY),-e "./$(each)[testing]")
+	@$(TORCH)/bin/python $(INSTALL) $(foreach each,$(HEAVY),-e "./$(each)[testing]")
 	@touch $@
 
 test: setup  ## Run the tests (under 15 minutes on two cores)
@@ -74,7 +74,7 @@ test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
 	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py
 
 test-all: setup emulators  ## Run the slow tests too
-	@$(BIN)/python $(PIP) install --quiet -c constraints.txt -r $(SLOW)
+	@$(BIN)/python $(INSTALL) -r $(SLOW)
 	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest $(addprefix --ignore=,$(HEAVY))
 	@$(MAKE) --no-print-directory test-torch QUICK=
 
