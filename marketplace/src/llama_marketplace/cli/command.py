@@ -12,14 +12,24 @@ from llama_core.errors import did_you_mean, sentence
 # name -> (module of llama_marketplace.cli that holds it as `command`, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "indexes": ("indexes", "Trust an index, or no longer."),
+    "info": ("info", "Show everything that is known of a plugin."),
     "init": ("init", "Start an index of your own."),
+    "install": ("install", "Install plugins beside this environment."),
     "keys": ("keys", "Make signing keys, and replace them."),
+    "list": ("list_installed", "List what is installed, and from where."),
+    "lock": ("lock", "Write down what is installed, by digest."),
     "mark": ("mark", "Deprecate, yank or quarantine a version."),
     "publish": ("publish", "Publish wheels in an index."),
     "publishers": ("publishers", "Let publishers in, and list them."),
     "rebuild": ("rebuild", "Make again what follows from an index's records."),
     "renew": ("renew", "Sign again what will soon not be believed."),
+    "rollback": ("rollback", "Go back to what was installed before."),
+    "search": ("search", "Find plugins that fit this machine."),
     "serve": ("serve", "Serve an index, to try it."),
+    "sync": ("sync", "Install exactly what a lock file names."),
+    "uninstall": ("uninstall", "Uninstall plugins."),
+    "update": ("update", "Update plugins."),
+    "verify": ("verify", "Check what is installed."),
 }
 
 

@@ -18,6 +18,8 @@ from llama_marketplace.index.record import File, Record
 from llama_marketplace.install.faults import DoesNotFit
 from llama_marketplace.install.machine import Machine
 
+OUTSIDE = "outside of what was asked for"
+
 
 @dataclass(frozen=True, slots=True)
 class Passed:
@@ -51,7 +53,8 @@ def choose(
             except DoesNotFit as error:
                 why = error.message
             else:
-                return Chosen(record, file, reason, tuple(newer), others)
+                asked = tuple(each for each in newer if each.why != OUTSIDE)
+                return Chosen(record, file, reason, asked, others)
         newer.append(Passed(record.version, why))
     name = releases[0].name if releases else "the plugin"
     told = "; ".join(f"{each.name}: {each.why}" for each in newer[:6])
@@ -73,7 +76,7 @@ def unfit(record: Record | Offered, wanted: SpecifierSet, machine: Machine) -> s
     if status == "yanked" and not exact:
         return f"yanked: {plain(reason or '')}"
     if not wanted.contains(version, prereleases=True):
-        return "outside of what was asked for"
+        return OUTSIDE
     if version.is_prerelease and not exact and not wanted.prereleases:
         return "a pre-release, which is taken when asked for exactly"
     if not SpecifierSet(record.requires_core).contains(machine.core, prereleases=True):

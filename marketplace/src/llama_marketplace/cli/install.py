@@ -1,0 +1,41 @@
+"""`llama marketplace install`: plugins, checked and tried, beside this environment."""
+
+from __future__ import annotations
+
+import click
+
+from llama_core.cli.output import emit, json_option
+from llama_marketplace.cli import shopping
+
+
+@click.command("install", epilog="Example: llama marketplace install 'llama-plugin-rhyme>=1.2'")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--wheel", metavar="FILE", help="Take this wheel of it, whatever the rule says.")
+@shopping.packages_option
+@shopping.dry_run_option
+@json_option
+def command(
+    names: tuple[str, ...], wheel: str | None, package_index: str | None, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Install plugins, each in the newest version that fits this machine.
+
+    A name may have a range behind it, as in 'NAME==1.2'. Nothing that is in this environment is
+    changed: what plugins need and it lacks is laid beside it, from wheels alone, each by its
+    digest. What fails, or is killed, leaves everything as it was.
+    """
+    if wheel is not None and len(names) != 1:
+        raise click.UsageError("--wheel goes with one plugin")
+    planner = shopping.planner(package_index)
+    wanted = [shopping.wanted(each, planner.sources, wheel) for each in names]
+    plan = planner.install(wanted)
+    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
+    last = (
+        "nothing to do: this is what is installed"
+        if not plan.changes
+        else "nothing was done: --dry-run"
+        if dry_run
+        else f"installed as generation {number}; to take it back: llama marketplace rollback"
+    )
+    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
+    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

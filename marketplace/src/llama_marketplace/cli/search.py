@@ -1,0 +1,117 @@
+"""`llama marketplace search`: what the indexes offer for this machine, and why not the newest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llama_core.cli.output import emit, json_option, table
+from llama_core.contracts import KINDS
+from llama_marketplace.cli import shopping
+
+if TYPE_CHECKING:
+    from llama_marketplace.index.catalogue import Summary
+    from llama_marketplace.install.machine import Machine
+
+MOST = 50
+
+
+@click.command("search", epilog="Example: llama marketplace search json --kind transform")
+@click.argument("words", nargs=-1)
+@click.option("--kind", type=click.Choice(KINDS), help="Providing a capability of this kind.")
+@click.option("--platform", metavar="OS/ARCH", help="Running there, as in linux/aarch64.")
+@click.option("--device", metavar="NAME", help="With wheels for it, as in cuda or rocm.")
+@click.option("--licence", metavar="SPDX", help="Under this licence.")
+@click.option("--verified", is_flag=True, help="By publishers that the index has verified.")
+@click.option("--all", "everything", is_flag=True, help="Those too of which no version fits here.")
+@click.option("--most", type=click.IntRange(min=1), default=MOST, show_default=True)
+@json_option
+def command(
+    words: tuple[str, ...], kind: str | None, platform: str | None, device: str | None,
+    licence: str | None, verified: bool, everything: bool, most: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Search the indexes by words in names, summaries, publishers and capabilities.
+
+    Each plugin is shown in the newest version that fits this machine. A name is looked for in one
+    index alone, the first that has it.
+    """
+    from llama_marketplace.install.machine import this_machine
+    from llama_marketplace.sources import owner
+
+    sources, machine = shopping.indexes(), this_machine()
+    seen: set[str] = set()
+    found = []
+    for source in sources:
+        for each in source.summaries(words):
+            if each.name in seen or source not in owner(each.name, sources):
+                continue
+            seen.add(each.name)
+            filters = (
+                kind is None or kind in each.kinds,
+                platform is None or not each.platforms or platform in each.platforms,
+                device is None or any(one.startswith(device) for one in each.devices),
+                licence is None or (each.licence or "").lower() == licence.lower(),
+                each.verified or not verified,
+            )
+            if all(filters):
+                found.append(_row(each, source.name, machine))
+    fitting = [row for row in found if row["version"] or everything]
+    fitting.sort(key=lambda row: row["name"])
+    facts = {"plugins": fitting[:most], "found": len(found), "not_fitting": sum(
+        not row["version"] for row in found)}  # fmt: skip
+    emit(facts, as_json, lambda: _lines(facts))
+
+
+def _row(summary: Summary, source: str, machine: Machine) -> dict[str, Any]:
+    from packaging.specifiers import SpecifierSet
+
+    from llama_marketplace.install.choosing import unfit
+
+    newest, hidden = None, {}
+    for each in summary.versions:
+        why = unfit(each, SpecifierSet(), machine)
+        if why is None:
+            newest = each
+            break
+        hidden[each.version] = why
+    return {
+        "name": summary.name,
+        "plugin": summary.plugin,
+        "version": newest.version if newest else None,
+        "hidden": hidden,
+        "status": newest.status if newest else None,
+        "summary": summary.summary,
+        "publisher": summary.publisher,
+        "verified": summary.verified,
+        "licence": summary.licence,
+        "provides": list(summary.provides),
+        "index": source,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    rows = facts["plugins"]
+    if rows:
+        yield from table(
+            ("NAME", "VERSION", "BY", "SUMMARY"),
+            (
+                (
+                    str(row["name"]),
+                    str(row["version"] or "none fits"),
+                    f"{row['publisher']}{' (verified)' if row['verified'] else ''}",
+                    str(row["summary"]),
+                )
+                for row in rows
+            ),
+        )
+    for row in rows:
+        for version, why in row["hidden"].items():
+            yield f"  {row['name']} {version} is hidden: {why}"
+    more = facts["found"] - len(rows)
+    if not facts["found"]:
+        yield "no plugin matches"
+    elif more:
+        unfit = facts["not_fitting"]
+        yield f"and {more} more; {unfit} of all that match do not fit here (--all, --most)"

@@ -1,0 +1,175 @@
+"""What the commands of users share: indexes, freshened; names as people write them; plans told.
+
+Each command says what it does in its own module; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llama_core.cli.progress import progress
+from llama_core.errors import LlamaError, did_you_mean, plain
+
+if TYPE_CHECKING:
+    from llama_marketplace.install.planning import Plan, Planner, Wanted
+    from llama_marketplace.install.transaction import Progress
+    from llama_marketplace.sources import Source
+
+MIB = 1 << 20
+
+packages_option = click.option(
+    "--package-index",
+    metavar="URL",
+    help="Where what plugins need besides comes from; pip's own index by default.",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done.")
+
+
+def indexes() -> list[Source]:
+    """The indexes that are trusted, asked for what is new unless that was done a moment ago."""
+    from llama_marketplace.sources import configured
+
+    found = configured()
+    if not found:
+        raise LlamaError("no index is trusted yet", remedy="llama marketplace indexes add --help")
+    for each in found:
+        each.freshen()
+    return found
+
+
+def planner(package_index: str | None) -> Planner:
+    """For this environment, from all indexes."""
+    from llama_marketplace.install.generations import Generations
+    from llama_marketplace.install.packages import Packages
+    from llama_marketplace.install.planning import Planner
+
+    return Planner(indexes(), Generations(), Packages(package_index))
+
+
+def wanted(text: str, sources: Sequence[Source], wheel: str | None = None) -> Wanted:
+    """A plugin as it was typed: by its own name or its distribution's, a range behind it or not."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    from llama_marketplace.errors import IndexFailed
+    from llama_marketplace.index.record import normal
+    from llama_marketplace.install.planning import Wanted
+
+    try:
+        asked = Requirement(text)
+    except InvalidRequirement as error:
+        raise click.UsageError(
+            f"'{plain(text)}' is no plugin's name, with a range as in 'NAME>=1.2' or without"
+        ) from error
+    if asked.url or asked.extras or asked.marker:
+        raise click.UsageError(f"'{plain(text)}': a name and a range are all that can be asked for")
+    name = normal(asked.name)
+    called = {
+        one.plugin: one.name for each in reversed(sources) for one in each.summaries([name])
+    }  # the first index wins
+    if name not in called and name not in called.values():
+        every = [one for each in sources for one in each.summaries()]
+        known = [text for one in every for text in (one.plugin, one.name)]
+        where = ", ".join(each.name for each in sources)
+        near = did_you_mean(name, known)
+        raise IndexFailed(f"there is no plugin '{name}' in {where}", remedy=near or None)
+    return Wanted(called.get(name, name), asked.specifier, wheel)
+
+
+@contextmanager
+def fetching(plan: Plan) -> Iterator[Progress]:
+    """A bar over all bytes of a plan, where there are enough of them to wait for."""
+    num_bytes = sum(each.chosen.file.size for each in plan.picks)
+    total = max(1, num_bytes // MIB)
+    with progress("fetching (MiB)", total) as tick:
+        yield _by_mib(tick)
+
+
+def _by_mib(tick: Callable[[], None]) -> Progress:
+    pending = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal pending
+        pending += num_bytes
+        while pending >= MIB:
+            pending -= MIB
+            tick()
+
+    return count
+
+
+def carry_out(planner: Planner, plan: Plan) -> int:
+    """Do what the plan says; gives the number of the generation that is then in force."""
+    from llama_marketplace.install import transaction
+
+    if not plan.changes:
+        return plan.before.number
+    with fetching(plan) as count:
+        new = transaction.carry_out(
+            plan, planner.generations, planner.packages, planner.base, count
+        )
+    return new.number
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """A plan as one object."""
+    before = plan.before.plugins
+    return {
+        "plugins": [
+            {
+                "name": each.chosen.record.name,
+                "version": each.chosen.record.version,
+                "before": before[each.chosen.record.name].version
+                if each.chosen.record.name in before
+                else None,
+                "plugin": each.chosen.record.plugin,
+                "publisher": each.chosen.record.publisher,
+                "index": each.source.name,
+                "wheel": each.chosen.file.filename,
+                "sha256": each.chosen.file.sha256,
+                "bytes": each.chosen.file.size,
+                "why": each.chosen.why,
+                "permissions": list(each.chosen.record.permissions),
+                "newer": {one.name: one.why for one in each.chosen.newer},
+                "other_wheels": {one.name: one.why for one in each.chosen.wheels},
+            }
+            for each in plan.picks
+        ],
+        "packages": [
+            {"name": each.name, "version": each.version, "sha256": each.sha256}
+            for each in plan.packages
+        ],
+        "removed": [each.name for each in plan.gone],
+        "notes": list(plan.notes),
+    }
+
+
+def lines(plan: Plan) -> Iterable[str]:
+    """A plan for people."""
+    before = plan.before.plugins
+    for each in plan.picks:
+        record, file = each.chosen.record, each.chosen.file
+        old = before.get(record.name)
+        was = f" (was {old.version})" if old else ""
+        whose = f"by {record.publisher}, from '{each.source.name}'"
+        yield f"{record.name} {record.version}{was} {whose}"
+        yield f"  {file.filename}, {_size(file.size)}: {each.chosen.why}"
+        if record.permissions:
+            yield f"  it says that it uses: {', '.join(record.permissions)}"
+        for one in each.chosen.newer:
+            yield f"  not {one.name}: {one.why}"
+        for one in each.chosen.wheels:
+            yield f"  not {one.name}: {one.why}"
+    for package in plan.packages:
+        yield f"{package.name} {package.version}, which they need, from the package index"
+    for gone in plan.gone:
+        yield f"{gone.name} {gone.version} goes"
+    for note in plan.notes:
+        yield f"note: {note}"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / MIB:.1f} MiB" if num_bytes >= MIB else f"{num_bytes / 1024:.1f} KiB"

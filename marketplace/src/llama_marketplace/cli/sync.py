@@ -1,0 +1,36 @@
+"""`llama marketplace sync`: exactly what a lock file names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llama_core.cli.output import emit, json_option
+from llama_marketplace.cli import shopping
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("sync", epilog="Example: llama marketplace sync marketplace.lock")
+@click.argument("file", type=FILE, default=Path("marketplace.lock"))
+@shopping.packages_option
+@shopping.dry_run_option
+@json_option
+def command(file: Path, package_index: str | None, dry_run: bool, as_json: bool) -> None:
+    """Install what a lock file names, by digest, and uninstall what it does not."""
+    from llama_marketplace.install import locking
+
+    dists = locking.read(file)
+    planner = shopping.planner(package_index)
+    plan = planner.exactly(dists)
+    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
+    last = (
+        f"this is what {file} names already"
+        if not plan.changes
+        else "nothing was done: --dry-run"
+        if dry_run
+        else f"done, as generation {number}; to take it back: llama marketplace rollback"
+    )
+    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
+    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

@@ -1,0 +1,35 @@
+"""`llama marketplace update`: what is installed, in the newest version that fits."""
+
+from __future__ import annotations
+
+import click
+
+from llama_core.cli.output import emit, json_option
+from llama_marketplace.cli import shopping
+
+
+@click.command("update", epilog="Example: llama marketplace update --dry-run")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@shopping.packages_option
+@shopping.dry_run_option
+@json_option
+def command(
+    names: tuple[str, ...], package_index: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Update plugins, or all of them, to the newest version that fits this machine.
+
+    One whose version was quarantined or yanked meanwhile goes to the newest that was not, which
+    may be an older one; that is said.
+    """
+    planner = shopping.planner(package_index)
+    plan = planner.update(names)
+    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
+    last = (
+        "everything is in the newest version that fits"
+        if not plan.changes
+        else "nothing was done: --dry-run"
+        if dry_run
+        else f"updated as generation {number}; to take it back: llama marketplace rollback"
+    )
+    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
+    emit(facts, as_json, lambda: [*shopping.lines(plan), last])
