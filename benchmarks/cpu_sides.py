@@ -18,6 +18,7 @@ from typing import Any, Self
 import cpu_models as models
 
 CONTEXT = 8192 + 64  # tokens a side can hold
+PACKED = models.CACHE / "packed"  # what our plugin keeps of models
 PATIENCE = 900  # seconds that an answer may take
 
 
@@ -89,7 +90,11 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "8bit": Family(
-        (_ours("q8", "q8:g32", quick=True), _ours("q8.g128", "q8:g128"), _file("q8_0", "Q8_0")),
+        (
+            _ours("q8", "q8:g32", quick=True),
+            _ours("q8.g128", "q8:g128", quick=True),
+            _file("q8_0", "Q8_0"),
+        ),
         (
             llama_cpp("Q8_0", quick=True),
             onnx("int8-g128"),
@@ -137,6 +142,7 @@ class Child:
             raise ValueError(f"not converted: {path}")
         if cold:
             forget(path)
+            forget(PACKED)
         c = models.SHAPES[shape]
         job = {
             "side": model.side, "path": str(path), "act": model.act, "threads": threads,
@@ -148,6 +154,7 @@ class Child:
         began = time.perf_counter()
         self.model = model
         env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        env["LLAMA_CPU_CACHE"] = str(PACKED)
         env.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode
         self.process = subprocess.Popen(
             [str(python), "-c", code, json.dumps(job)], cwd=models.HERE, env=env,
