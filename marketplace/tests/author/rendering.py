@@ -12,7 +12,6 @@ from typing import Any
 from click.testing import CliRunner
 from llama_marketplace.author.new import new
 
-ROOT = Path(__file__).parents[3]
 TEN = (
     "backend", "native-backend", "quantizer", "sampler", "parallelism", "processor", "drafter",
     "model", "route", "command",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from llama_marketplace.author import conformance, project, surroundings
+from llama_marketplace.author import check, conformance, project, surroundings
 
+from llama_core.discovery import Found
 from llama_core.errors import LlamaError
 from llama_core.manifest import parse
 
@@ -127,6 +129,11 @@ def test_rules_that_were_left_out_do_not_count_as_kept() -> None:
     assert not judged(suite("one"), suite("two", seen=["test_a"], passed=1)).conforms
 
 
+def test_a_suite_that_skips_every_rule_shows_nothing() -> None:
+    skipped = suite("two", passed=0, skipped=["test_a", "test_b"])
+    assert not judged(suite("one"), skipped).conforms
+
+
 def test_what_fails_fails_whichever_test_it_is() -> None:
     good = suite("one"), suite("two")
     assert not judged(suite("one", failed={"test_a": "why"}), suite("two")).conforms
@@ -156,11 +163,42 @@ def test_what_is_tried_sees_no_settings_and_no_secrets(monkeypatch: pytest.Monke
     assert "PIP_INDEX_URL" not in surroundings.bare(network=False)
 
 
+def test_an_environment_inside_of_the_project_lends_and_its_sources_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    packages = mine / ".venv" / "packages"
+    packages.mkdir(parents=True)
+    (mine / "src").mkdir()
+    monkeypatch.setattr("sys.path", ["", str(mine), str(mine / "src"), str(packages)])
+    env = tmp_path / "env"
+    surroundings.packages_of(env).mkdir(parents=True)
+    surroundings.lend(env, [mine, mine / "src"])
+    [lent] = surroundings.packages_of(env).glob("*.pth")
+    assert lent.read_text().splitlines() == [str(packages)]
+
+
+def test_a_wheel_for_another_machine_is_not_tried(tmp_path: Path) -> None:
+    other: Any = SimpleNamespace(tags=("py3-none-haiku_1_0_itanium",))
+    with pytest.raises(LlamaError, match="built for"):
+        check.tried(other, tmp_path, None)
+
+
 def test_the_bare_suites_are_tests_of_the_kit() -> None:
-    text = conformance.suites("two", MANIFEST.provides)
+    text = conformance.suites(MANIFEST, Found("two", "two", "two", "1"))
     compile(text, "it", "exec")
     assert text.count("contract('sampler')") == 2
     assert "plugin = 'two'" in text
+
+
+def test_the_bare_suites_give_examples_of_what_is_required() -> None:
+    table = {
+        "p": {"type": "number", "required": True, "examples": [0.5, 0.7]},
+        "q": {"type": "number", "default": 1},
+    }
+    provides = [{"kind": "sampler", "name": "one", "api": 1, "options": table}]
+    one = parse({"name": "two", "summary": "It", "provides": provides}, source="it")
+    assert "options = ({'p': 0.5},)" in conformance.suites(one, Found("two", "two", "two", "1"))
 
 
 def test_lines_for_people_say_passed_or_failed(tmp_path: Path) -> None:

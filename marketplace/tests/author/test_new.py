@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from llama_marketplace.author import new, render
 
-from .rendering import llama, rendered
+from .rendering import llama
 
 
 def ask(*words: str, typed: str = "") -> Result:
@@ -45,8 +45,15 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
         assert "--folder" in str(done.exception)
     assert [path.name for path in mine.iterdir()] == ["README.md"]
     assert (mine / "README.md").read_text() == "my own"
-    (tmp_path / "empty").mkdir()
-    rendered("drafter", tmp_path / "empty")
+
+
+def test_an_empty_folder_is_filled_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ask("drafter", "mine", "--yes", "--folder", ".").exit_code == 0
+    assert (tmp_path / "pyproject.toml").is_file()
+    assert not [path.name for path in Path().iterdir() if path.name.startswith(".new-")]
 
 
 def test_a_project_that_cannot_be_written_whole_is_not_there(
@@ -77,6 +84,14 @@ def test_names_that_cannot_be_are_refused(tmp_path: Path, name: str, why: str) -
     done = ask("sampler", name, "--yes", "--folder", str(tmp_path / "x"))
     assert done.exit_code == 2
     assert why in " ".join(done.output.split())
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("summary", ["", "two\nlines", "\u202ereversed", "half \udcff", "x" * 201])
+def test_a_summary_is_one_line_of_text(tmp_path: Path, summary: str) -> None:
+    done = ask("sampler", "x", "--yes", "--folder", str(tmp_path / "x"), "--summary", summary)
+    assert done.exit_code == 2
+    assert "one line" in done.output
     assert not (tmp_path / "x").exists()
 
 

@@ -89,16 +89,25 @@ def _check_wheel(wheel: Path, checking: Checking, place: Path, folder: Path | No
     if one is None:
         return
     checking.wheel = one
-    (place / "run").mkdir()
-    outcome = checking.step(
-        "conformance",
-        lambda: conformance(wheel, one.manifest, place / "run", folder),
-        _outcome_line,
-    )
+    run = place / "run"
+    outcome = checking.step("conformance", lambda: tried(one, run, folder), _outcome_line)
     if outcome is not None and not outcome.conforms:
         failed = Step("conformance", False, _outcome_line(outcome), tuple(_faults(outcome)))
         checking.steps[-1] = failed
     checking.outcome = outcome
+
+
+def tried(one: Inspected, place: Path, folder: Path | None) -> Outcome:
+    """What comes of the tests, on a machine that the wheel is for."""
+    from packaging.tags import sys_tags
+
+    if not {str(tag) for tag in sys_tags()} & set(one.tags):
+        raise LlamaError(
+            f"the wheel is for {', '.join(one.tags)}, and cannot be tried on this machine",
+            remedy="Check it on a machine that it was built for.",
+        )
+    place.mkdir()
+    return conformance(one.path, one.manifest, place, folder)
 
 
 def _manifest_line(one: project.Project) -> str:
@@ -125,6 +134,8 @@ def _faults(found: Outcome) -> Iterator[str]:
             yield _missing_suite(one)
         elif one.untried:
             yield f"{one.kind} '{one.name}': not all rules were tried; remove what deselects them."
+        elif not one.passed and not one.failed:
+            yield f"{one.kind} '{one.name}': every rule was skipped; try it where it can run."
     yield from found.failed
 
 

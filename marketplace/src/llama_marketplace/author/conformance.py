@@ -10,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_core import options
+from llama_core.discovery import Found, discover
 from llama_core.errors import LlamaError
 from llama_core.manifest import Manifest, Provides
 from llama_marketplace.author import surroundings
@@ -38,7 +40,7 @@ class Verdict:
 
     @property
     def conforms(self) -> bool:
-        return not self.failed and not self.untried
+        return self.passed > 0 and not self.failed and not self.untried
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ def conformance(
 ) -> Outcome:
     """Try an inspected wheel in `place`, an empty folder; with the tests of its project."""
     _need_pytest()
-    python = surroundings.environment(wheel, place / "env", [project] if project else [])
+    sources = [project, project / "src"] if project else []
+    python = surroundings.environment(wheel, place / "env", sources)
     tests, root = place / "tests", place
     if project is not None and (project / "tests").is_dir():
         tests, root = project / "tests", project
     else:
-        _write_suites(manifest, tests)
+        _write_suites(manifest, place / "env", tests)
     report = place / "report.json"
     said = _run(python, tests, root, report)
     if not report.is_file():
@@ -97,28 +100,40 @@ def _need_pytest() -> None:
         raise LlamaError("the conformance suites need pytest", remedy=remedy)
 
 
-def _write_suites(manifest: Manifest, tests: Path) -> None:
+def _write_suites(manifest: Manifest, env: Path, tests: Path) -> None:
+    [found] = [
+        one for one in discover([str(surroundings.packages_of(env))]) if one.name == manifest.name
+    ]
     tests.mkdir()
-    (tests / "test_conformance.py").write_text(suites(manifest.name, manifest.provides), "utf-8")
+    (tests / "test_conformance.py").write_text(suites(manifest, found), "utf-8")
 
 
-def suites(plugin: str, provides: Iterable[Provides]) -> str:
-    """Test classes that name a capability each and say nothing more."""
+def suites(manifest: Manifest, found: Found) -> str:
+    """Test classes that name a capability each, and give what its options require."""
     lines = ["from llama_core.testing import contract", ""]
-    for number, one in enumerate(provides):
+    for number, one in enumerate(manifest.provides):
         lines += [
             "",
             f"class Test{number}(contract({one.kind!r})):",
             f"    provides = {one.name!r}",
-            f"    plugin = {plugin!r}",
+            f"    plugin = {manifest.name!r}",
+            f"    options = ({_required(one, found)!r},)",
             "",
         ]
     return "\n".join(lines)
 
 
+def _required(one: Provides, found: Found) -> dict[str, Any]:
+    """The options that must be given: the first of the examples that the schema has."""
+    declared = options.schema(one, plugin=found) or {}
+    known = declared.get("properties", {})
+    examples = {name: known.get(name, {}).get("examples") for name in declared.get("required", ())}
+    return {name: each[0] for name, each in examples.items() if each}
+
+
 def _run(python: Path, tests: Path, root: Path, report: Path) -> str:
     command = [
-        str(python), "-m", "pytest", str(tests), "--rootdir", str(root), "-q",
+        str(python), "-P", "-m", "pytest", str(tests), "--rootdir", str(root), "-q",
         "-p", "no:cacheprovider", "-p", "llama_marketplace.author.tally",
     ]  # fmt: skip
     env = {**surroundings.bare(network=False), REPORT: str(report), "PYTHONDONTWRITEBYTECODE": "1"}

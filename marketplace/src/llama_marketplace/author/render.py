@@ -2,7 +2,7 @@
 
 Where both have a file of one name, the kind's is taken. `.jinja` at the end of a name means that
 the text is rendered; `__module__` in a path is the name of the package; `_*.md` is only there to
-be included. The folder appears whole or not at all.
+be included. A new folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,19 +22,26 @@ def render(kind: str, facts: Mapping[str, Any], into: Path) -> list[str]:
     """Write the project; the names of its files, sorted."""
     files = texts(kinds.folder(), kind, facts)
     _refuse_to_overwrite(into)
+    beside = into if into.exists() else into.parent
     try:
-        into.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{into.name}.", dir=into.parent) as place:
+        beside.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=beside) as place:
             made = Path(place) / "project"
             for name, text in files.items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 (made / name).write_text(text, "utf-8", newline="\n")
-            if into.exists():
-                into.rmdir()  # empty, as was just seen
-            os.replace(made, into)
+            _move(made, into)
     except OSError as error:
         raise LlamaError(f"cannot write {into}: {error.strerror}") from error
     return sorted(files)
+
+
+def _move(made: Path, into: Path) -> None:
+    if not into.exists():
+        os.replace(made, into)
+        return
+    for each in made.iterdir():  # the folder may be where the user's shell is: it stays
+        os.replace(each, into / each.name)
 
 
 def texts(templates: Path, kind: str, facts: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
+from llama_core.errors import LlamaError
 from llama_core.model.encodings import parse_encoding
 from llama_core.model.encodings.affine import Affine
 from llama_core.model.encodings.base import rows_and_columns
@@ -20,6 +21,7 @@ WHOLE = ("lm_head", "*.router")  # nodes whose weights stay as they are
 NORM = 0.7  # below 1: a few large errors may stay large
 STRENGTH, GROWTH = 10.0, 1.01  # of the pull towards no error, and how it grows by the round
 ROUNDS = 20
+LARGEST = float(np.finfo(np.float16).max) / 2  # so that scales and minimums stay finite
 
 Floats = NDArray[np.float32]
 
@@ -47,16 +49,22 @@ class HalfQuadratic:
         }
 
         def change(name: str, one: Tensor) -> Tensor:
-            return self._coded(one) if name in chosen else one
+            return self._coded(name, one) if name in chosen else one
 
         def about(name: str, one: About) -> About:
             return About(one.shape, self._encoding) if name in chosen else one
 
         return MappedWeights(weights, change, about)
 
-    def _coded(self, one: Tensor) -> Tensor:
+    def _coded(self, name: str, one: Tensor) -> Tensor:
         rows, columns = rows_and_columns(one.shape)
         x_NK = one.decode().reshape(rows, columns)
+        if not (np.abs(x_NK) < LARGEST).all():
+            raise LlamaError(
+                f"{name} has numbers that are not finite, or above {LARGEST:,.0f}: no scale of "
+                "16 bits holds them",
+                remedy="Look into the model: llama show MODEL --check",
+            )
         groups = -(-columns // self.group)
         padded = np.pad(x_NK, ((0, 0), (0, groups * self.group - columns)), mode="edge")
         x_NGg = padded.reshape(rows, groups, self.group)

@@ -6,17 +6,24 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
-from llama_marketplace.author import kinds, project
-from llama_marketplace.author.new import MOST_LETTERS
 
 from llama_core.contracts import KINDS
 from llama_core.manifest import parse
 
-from .rendering import ROOT, TEN, rendered
+from .running import ROOT, imported
+from .test_distributions import build
 
+pytest.importorskip("llama_marketplace", reason="llama-marketplace is not installed")
+
+from llama_marketplace.author import kinds, project
+from llama_marketplace.author.new import MOST_LETTERS
+
+rendering = imported(ROOT / "marketplace" / "tests" / "author" / "rendering.py")
+rendered, TEN = rendering.rendered, rendering.TEN
 TOOLS = Path(sys.executable).parent
 PINNED = re.compile(r"uses: (\S+)@([0-9a-f]{40}) # v[\d.]+")
 
@@ -117,3 +124,15 @@ def test_what_an_author_says_stays_text(tmp_path: Path, kind: str) -> None:
 
 def test_no_license_differs_from_ours(projects: dict[str, Path]) -> None:
     assert (projects["sampler"] / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_every_template(tmp_path: Path) -> None:
+    _, wheel = build(ROOT / "marketplace", tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    place = ROOT / "plugin_templates"
+    ours = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    ours = {name for name in ours if not name.endswith(".pyc")}
+    prefix = "llama_marketplace/plugin_templates/"
+    assert {name.removeprefix(prefix) for name in names if name.startswith(prefix)} == ours

@@ -14,14 +14,22 @@ import venv
 from pathlib import Path
 
 import pytest
+
+from .running import ROOT, imported
+
+pytest.importorskip("llama_marketplace", reason="llama-marketplace is not installed")
+
 from llama_marketplace.author import building, kinds, surroundings
 
-from .rendering import TEN, checked, llama, rendered
-
-USED = ("sampler", "model")
-needs_cmake = pytest.mark.skipif(
-    shutil.which("cmake") is None, reason="the native template is tested where there is CMake"
+rendering = imported(ROOT / "marketplace" / "tests" / "author" / "rendering.py")
+TEN, rendered, checked, llama = (
+    rendering.TEN,
+    rendering.rendered,
+    rendering.checked,
+    rendering.llama,
 )
+USED = ("sampler", "model")
+needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake is here")
 
 
 def installed(wheel: Path, place: Path) -> Path:
@@ -60,7 +68,7 @@ def test_a_new_plugin_conforms_and_is_used(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_wheel_alone_is_tried_with_the_bare_suites(tmp_path: Path) -> None:
-    folder = rendered("drafter", tmp_path / "project")
+    folder = rendered("parallelism", tmp_path / "project")  # one of its options is required
     wheel = building.build(folder, tmp_path / "dist", isolated=False)
     code, facts = checked(wheel)
     assert code == 0, facts
