@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from llama_marketplace.errors import IndexFailed, Untrusted
 from llama_marketplace.index.record import Change
 from llama_marketplace.sources import Source, find
 from operating import Operator, record, wheel
+from tuf.api.metadata import Metadata
 
 Serve = Any  # the fixture of conftest
 SourceOf = Callable[..., Source]
@@ -65,6 +67,37 @@ def test_offline_what_was_read_once_is_there(
     assert "cannot be reached" in caplog.text
     assert later.releases("llama-plugin-min-p") == (release,)
     assert later.fetch(release.files[0], tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_what_was_never_read_is_said_to_be_unknown(operator: Operator, source_of: SourceOf) -> None:
+    source = source_of("http://127.0.0.1:9/", operator.root)  # nobody listens there
+    with pytest.raises(IndexFailed, match="cannot read"):
+        source.refresh()
+    with pytest.raises(IndexFailed, match="nothing is known.*indexes refresh"):
+        list(source.summaries())
+    with pytest.raises(IndexFailed, match="nothing is known.*indexes refresh"):
+        source.releases("llama-plugin-min-p")
+
+
+def test_when_the_timestamp_has_run_out_offline_search_goes_on_and_installing_waits(
+    operator: Operator, serve: Serve, source_of: SourceOf
+) -> None:
+    operator.publish(record())
+    source = source_of(serve(operator.folder), operator.root)
+    source.refresh()
+    serve.stop()
+    assert source.client is not None
+    file = source.client.metadata / "timestamp.json"
+    aged: Any = Metadata.from_file(str(file))  # as it will be in eight days
+    aged.signed.expires = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    (signer,) = operator.ring.for_role("timestamp", aged.signatures, 1)
+    aged.sign(signer)
+    aged.to_file(str(file))
+    later = source_of(source.url, operator.root)
+    assert later.refresh().offline
+    assert [each.name for each in later.summaries()] == ["llama-plugin-min-p"]
+    with pytest.raises(Untrusted, match="no longer valid"):
+        later.releases("llama-plugin-min-p")
 
 
 def test_quarantine_outweighs_what_the_publisher_says(

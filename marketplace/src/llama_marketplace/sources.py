@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from llama_core.config import user_config_file
+from llama_core.config import project_config_file, user_config_file
 from llama_core.errors import ConfigError, did_you_mean, plain
 from llama_core.tables import read_table
 from llama_marketplace.errors import IndexFailed, Untrusted
-from llama_marketplace.trust.client import DEADLINE_SECONDS, Client, Refreshed
+from llama_marketplace.trust.client import DEADLINE_SECONDS, REFRESH, Client, Refreshed
 
 if TYPE_CHECKING:
-    from llama_core.config import Config
     from llama_marketplace.index.catalogue import Summary
     from llama_marketplace.index.record import File, Record
 
@@ -34,8 +33,8 @@ SECTION = "marketplace"
 MAX_INDEXES = 16
 MAX_CONFIG_BYTES = 1 << 20
 FRESH = timedelta(minutes=10)  # for so long a refresh is not repeated unless asked for
-# Where records may say that a wheel lies, beside the index itself.
-WHEEL_HOSTS = frozenset({"files.pythonhosted.org"})
+# Where records may say that a wheel lies, beside the index itself; over https alone.
+WHEEL_HOSTS = ("files.pythonhosted.org",)
 LEAST_BYTES_PER_SECOND = 20_000  # slower than this, a download is given up
 Progress = Callable[[int], None]
 
@@ -87,8 +86,7 @@ class Source:
             data = self._client.catalogue_file.read_bytes()
         except OSError:
             raise IndexFailed(
-                f"nothing is known of index '{self.name}' yet",
-                remedy="Be online once: llama marketplace indexes refresh",
+                f"nothing is known of index '{self.name}' yet", remedy=REFRESH
             ) from None
         return (each for each in read_lines(data, words) if self.serves(each.name))
 
@@ -130,11 +128,11 @@ class Source:
     def _download(self, file: File, kept: Path, progress: Progress | None) -> None:
         from tuf.api.exceptions import DownloadError
 
-        from llama_marketplace.trust.transport import Transport
+        from llama_marketplace.trust.transport import Transport, place
 
         url = file.url or f"{self._client.url}{file.path}"
-        own = {urlsplit(self.url).hostname or ""}
-        transport = Transport(frozenset(own | WHEEL_HOSTS | set(self.wheel_hosts)))
+        others = (place(f"https://{each}") for each in (*WHEEL_HOSTS, *self.wheel_hosts))
+        transport = Transport(frozenset({place(self.url), *others}))
         transport.renew(DEADLINE_SECONDS + file.size / LEAST_BYTES_PER_SECOND)
         kept.parent.mkdir(parents=True, exist_ok=True)
         beside = kept.with_name(kept.name + ".part")
@@ -185,11 +183,11 @@ class Source:
         return self.client
 
 
-def configured(config: Config | None = None, *, file: Path | None = None) -> list[Source]:
+def configured(file: Path | None = None) -> list[Source]:
     """The indexes of the user's `llama.toml`, by priority: as they stand there, first is first."""
-    file = user_config_file() if file is None else file
-    if config is not None:
-        _announce_ignored(config, file)
+    if file is None:
+        file = user_config_file()
+        _announce_ignored(file)
     table = _section(file)
     entries = table.get("indexes", [])
     if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
@@ -278,10 +276,10 @@ def _section(file: Path) -> Mapping[str, Any]:
     return table
 
 
-def _announce_ignored(config: Config, file: Path) -> None:
-    for other in config.files:
-        if other != file and _section(other):
-            log.warning("[%s] in %s is left out: only %s says whom to trust", SECTION, other, file)
+def _announce_ignored(file: Path) -> None:
+    project = project_config_file()
+    if project is not None and project != file and _section(project):
+        log.warning("[%s] in %s is left out: only %s says whom to trust", SECTION, project, file)
 
 
 def _is_same(path: Path, file: File) -> bool:

@@ -81,5 +81,5 @@ def _replace(file: Path, text: str) -> None:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
-    configured(file=beside)
+    configured(beside)
     beside.replace(file)

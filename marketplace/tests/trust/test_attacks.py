@@ -266,12 +266,27 @@ def test_a_wheel_with_other_content_is_refused(victim: Victim, tmp_path: Path) -
     assert victim.source.fetch(one, tmp_path / "into").read_bytes() == good
 
 
-def test_a_record_may_not_send_its_reader_anywhere(victim: Victim, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://127.0.0.1:22/x.whl",  # the index's own host, and not its port
+        "http://files.pythonhosted.org/x.whl",  # not encrypted
+        "https://files.pythonhosted.org@evil.example/x.whl",
+        "https://files.pythonhosted.org.evil.example/x.whl",
+        "http://[::1/x.whl",
+        "http://127.0.0.1:port/x.whl",
+    ],
+)
+def test_a_record_may_not_send_its_reader_anywhere(
+    victim: Victim, tmp_path: Path, url: str
+) -> None:
     """Such as to an address that gives a cloud machine's credentials away."""
     bad = record(version="1.1.0")
-    file = bad.files[0].model_copy(update={"url": "http://169.254.169.254/latest/meta-data/"})
-    with pytest.raises(IndexFailed, match="may not send to"):
-        victim.source.fetch(file, tmp_path)
+    file = bad.files[0].model_copy(update={"url": url})
+    with pytest.raises(IndexFailed, match=r"may not send to|is not an address"):
+        victim.source.fetch(file, tmp_path / "into")
+    assert not list((tmp_path / "into").glob("*"))
 
 
 # Endless data and slow retrieval ------------------------------------------------------------------

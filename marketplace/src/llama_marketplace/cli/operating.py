@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from llama_marketplace.trust.keys import KeyRing
 
 F = TypeVar("F", bound=Callable[..., Any])
+WAIT_SECONDS = 60.0
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -31,8 +32,19 @@ def keys_option(command: F) -> F:
 
 
 def open_index(folder: Path) -> Repository:
+    """The index, for this command alone until it ends: two that sign at once would lose one."""
+    from filelock import FileLock, Timeout
+
+    from llama_marketplace.errors import IndexFailed
     from llama_marketplace.publish.repository import Repository, current_time
 
+    Repository.open(folder, current_time())  # or a lock would lie in what is no index
+    lock = FileLock(folder / ".lock", timeout=WAIT_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise IndexFailed(f"another command has been changing {folder} for a minute") from None
+    click.get_current_context().call_on_close(lock.release)
     return Repository.open(folder, current_time())
 
 

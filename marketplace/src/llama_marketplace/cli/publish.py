@@ -48,13 +48,15 @@ def command(
     Each wheel is read without importing it and held to the rules for plugins; then the conformance
     suites of what it provides run in an environment of their own, in a child process.
     """
-    from llama_marketplace.publish.repository import current_time
+    from llama_marketplace.publish.repository import Repository, current_time
 
     if with_wheels == bool(wheels_at):
         raise click.UsageError("say either --with-wheels or --wheels-at URL")
-    index, ring, now = open_index(folder), open_keys(places), current_time()
+    ring, now = open_keys(places), current_time()
+    Repository.open(folder, now)  # what is no index is noticed before minutes of tests
     inspected = _inspect(wheels)
     records = _record(inspected, publisher, now, _needs(needs), wheels_at)
+    index = open_index(folder)
     for warning in index.add(records, [each.path for each in inspected] if with_wheels else []):
         log.warning("%s", warning)
     signed = index.commit(ring)

@@ -47,7 +47,9 @@ def add(
 @json_option
 def list_(folder: Path, as_json: bool) -> None:
     """List the publishers of an index."""
-    index = open_index(folder)
+    from llama_marketplace.publish.repository import Repository, current_time
+
+    index = Repository.open(folder, current_time())
     rows = [
         {"publisher": name, "verified": about.verified, "since": about.since.isoformat()}
         for name, about in sorted(index.publishers().items())

@@ -65,8 +65,8 @@ class Summary:
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether every word is somewhere in what is said of it."""
-        text = " ".join((self.name, self.summary, self.publisher, *self.provides)).lower()
-        return all(word.lower() in text for word in words)
+        text = " ".join((self.name, self.summary, self.publisher, *self.provides)).casefold()
+        return all(part.casefold() in text for word in words for part in word.split())
 
 
 def summarize(records: Sequence[Record], *, verified: bool) -> Summary:
@@ -133,19 +133,23 @@ def read_line(line: bytes) -> Summary:
 
 def read_lines(data: bytes, words: Sequence[str] = ()) -> Iterator[Summary]:
     """The plugins of which the words say something; lines that cannot match are not parsed."""
-    sought = [json.dumps(word.lower(), ensure_ascii=False)[1:-1].encode() for word in words]
+    parts = [part.casefold() for word in words for part in word.split()]
+    sought = [json.dumps(part, ensure_ascii=False)[1:-1].encode() for part in parts]
     for line in data.split(b"\n"):
         if not line:
             continue
-        if sought:
-            # bytes.lower knows ASCII alone, so other letters are left to the parsed line.
-            low = line.lower() if line.isascii() else line.decode("utf-8", "replace").lower()
-            text = low if isinstance(low, bytes) else low.encode()
-            if not all(word in text for word in sought):
-                continue
+        text = _folded(line) if sought else b""
+        if not all(part in text for part in sought):
+            continue
         summary = read_line(line)
         if summary.matches(words):
             yield summary
+
+
+def _folded(line: bytes) -> bytes:
+    if line.isascii():  # where bytes.lower does the same, ten times as fast
+        return line.lower()
+    return line.decode("utf-8", "replace").casefold().encode()
 
 
 _TEXTS: dict[str, Any] = {

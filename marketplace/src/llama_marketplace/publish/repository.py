@@ -6,8 +6,8 @@ them, so that it can be made again byte for byte. Nothing of it is visible befor
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -166,10 +166,7 @@ class Repository:
     def commit(self, ring: KeyRing) -> list[str]:
         """Write and sign what changed; gives the roles that were signed."""
         for place, wheel in sorted(self._wheels.items()):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            beside = place.with_name(place.name + ".new")
-            shutil.copyfile(wheel, beside)
-            beside.replace(place)
+            _copy(wheel, place)
         pages = self._derive()
         signed = self.roles.commit(ring)
         for file, data in pages.items():
@@ -253,3 +250,11 @@ class Repository:
                 data = self.roles.read_target("names", f"names/{key}.json")
                 self._claims[key] = names.read_claims(data)
             yield self._claims[key]
+
+
+def _copy(wheel: Path, place: Path) -> None:
+    """Put a wheel at its digest, if it still has it."""
+    data = wheel.read_bytes()
+    if hashlib.sha256(data).hexdigest() != place.parent.name:
+        raise IndexFailed(f"{wheel} has changed since it was inspected", remedy="Publish it again.")
+    write_whole(place, data)

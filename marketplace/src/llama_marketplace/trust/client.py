@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from llama_marketplace.errors import IndexFailed, Untrusted
 from llama_marketplace.index.layout import prefixed, write_whole
@@ -44,6 +43,7 @@ _LIMITS: dict[str, Any] = {
     "targets_max_length": 8 << 20,
 }
 FIRST_ROOT = "1.root.json"
+REFRESH = "Be online: llama marketplace indexes refresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Client:
             except Unreachable as error:
                 if not before:
                     raise
-                self._updater = self._verified(self._offline(), self.metadata)
+                self._updater = None  # what is installed is verified when it is asked for
                 log.warning("%s cannot be reached; what is cached is used (%s)", self.url, error)
                 return Refreshed(False, transport.num_bytes, offline=True)
             self._updater = None  # it wrote to the folder that has become the other one
@@ -141,8 +141,23 @@ class Client:
     def _open(self) -> Updater:
         if self._updater is None:
             self._recover()
+            self._check_cached()
             self._updater = self._verified(self._offline(), self.metadata)
         return self._updater
+
+    def _check_cached(self) -> None:
+        """What is cached was verified; whether it is still believed, only its clock can say."""
+        from tuf.api.metadata import Metadata, Timestamp
+
+        file = self.metadata / "timestamp.json"
+        if not file.is_file():
+            raise IndexFailed(f"nothing is known of {self.url} yet", remedy=REFRESH)
+        signed = Metadata[Timestamp].from_file(str(file)).signed
+        if signed.is_expired():
+            raise Untrusted(
+                f"what is cached of {self.url} is no longer valid since {signed.expires:%Y-%m-%d}",
+                remedy=REFRESH,
+            )
 
     @contextmanager
     def _staged(self) -> Iterator[Path]:
@@ -179,11 +194,11 @@ class Client:
         return Cached(self.metadata, self._network(DEADLINE_SECONDS))
 
     def _network(self, deadline_seconds: float) -> Transport:
-        """The way to the index and to no other host, until the deadline."""
-        from llama_marketplace.trust.transport import Transport
+        """The way to the index and to nowhere else, until the deadline."""
+        from llama_marketplace.trust.transport import Transport, place
 
         if self._transport is None:
-            self._transport = Transport(frozenset({urlsplit(self.url).hostname or ""}))
+            self._transport = Transport(frozenset({place(self.url)}))
         self._transport.renew(deadline_seconds)
         return self._transport
 

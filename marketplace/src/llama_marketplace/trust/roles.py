@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_core.errors import plain
 from llama_marketplace.errors import IndexFailed
-from llama_marketplace.index.layout import Layout, prefixed, sync_all, write_whole
+from llama_marketplace.index.layout import Layout, sync_all, write_whole
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -138,8 +138,10 @@ class Roles:
             known = targets.get(path)
             if known is not None and known.hashes == {"sha256": digest}:
                 continue
+            if known is not None:
+                self._contents.pop(self.layout.target(path, known.hashes["sha256"]), None)
             targets[path] = TargetFile(len(data), {"sha256": digest}, path)
-            self._contents[self.layout.targets / prefixed(path, digest)] = data
+            self._contents[self.layout.target(path, digest)] = data
             changed = True
         if changed:
             self._changed.add(name)
@@ -150,7 +152,7 @@ class Roles:
         found = self.role(name).signed.targets.get(path)
         if found is None:
             return None
-        file = self.layout.targets / prefixed(path, found.hashes["sha256"])
+        file = self.layout.target(path, found.hashes["sha256"])
         data = self._contents.get(file) or _bytes(file)
         if hashlib.sha256(data).hexdigest() != found.hashes["sha256"]:
             raise IndexFailed(f"{file} is not what was signed for")
@@ -185,10 +187,11 @@ class Roles:
             signed = self.role(name).signed
             signed.version += name not in self._unwritten
             snapshot.meta[f"{name}.json"] = MetaFile(signed.version)
-        order = ["root"] if "root" in self._changed else []
-        order += written
+        order = list(written)
         if written or "snapshot" in self._changed:
             order.append("snapshot")
+        if "root" in self._changed:
+            order.append("root")  # seen as soon as it is there, so it comes as late as it may
         order.append("timestamp")
         for name in order:
             signed = self.role(name).signed

@@ -25,6 +25,13 @@ CHUNKS_AHEAD = 8
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
 AGENT = "llama-marketplace"
+Chunks = queue.Queue[bytes | BaseException | None]  # None: that was all
+
+
+def place(url: str) -> str:
+    """Host and port of an address: what a reader has agreed to talk to."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 class Unreachable(DownloadError):
@@ -34,8 +41,9 @@ class Unreachable(DownloadError):
 class Transport(FetcherInterface):
     """Downloads until a deadline, for all of them together."""
 
-    def __init__(self, hosts: frozenset[str]) -> None:
-        self._hosts = hosts
+    def __init__(self, places: frozenset[str]) -> None:
+        self._places = places
+        self._counting = threading.Lock()
         self.renew(0.0)
 
     def renew(self, deadline_seconds: float) -> None:
@@ -45,31 +53,33 @@ class Transport(FetcherInterface):
         self._until = time.monotonic() + deadline_seconds
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        chunks: queue.Queue[bytes | BaseException | None] = queue.Queue(CHUNKS_AHEAD)
+        chunks: Chunks = queue.Queue(CHUNKS_AHEAD)
         gone = threading.Event()
         reader = threading.Thread(target=self._read, args=(url, chunks, gone), daemon=True)
         reader.start()
         try:
             while True:
-                left = self._until - time.monotonic()
-                try:
-                    item = chunks.get(timeout=max(left, 0.001))
-                except queue.Empty:
-                    raise SlowRetrievalError(
-                        f"{url} was not here after {self._seconds:g} seconds"
-                    ) from None
+                item = self._next(chunks, url)
                 if item is None:
                     return
                 if isinstance(item, BaseException):
                     raise item
-                self.num_bytes += len(item)
+                with self._counting:
+                    self.num_bytes += len(item)
                 yield item
         finally:
             gone.set()
 
-    def _read(
-        self, url: str, chunks: queue.Queue[bytes | BaseException | None], gone: threading.Event
-    ) -> None:
+    def _next(self, chunks: Chunks, url: str) -> bytes | BaseException | None:
+        left = self._until - time.monotonic()
+        try:
+            if left > 0:  # a server that always has one more byte would never make us wait
+                return chunks.get(timeout=left)
+        except queue.Empty:
+            pass
+        raise SlowRetrievalError(f"{url} was not here after {self._seconds:g} seconds")
+
+    def _read(self, url: str, chunks: Chunks, gone: threading.Event) -> None:
         def put(item: bytes | BaseException | None) -> bool:
             while not gone.is_set():
                 try:
@@ -83,7 +93,8 @@ class Transport(FetcherInterface):
             response = self._open(url)
             try:
                 # read1 gives what is there; read would wait for a whole chunk of a slow server.
-                while data := response.read1(CHUNK_BYTES):
+                # Nothing is unpacked on the way, so that a bound on bytes is a bound on memory.
+                while data := response.read1(CHUNK_BYTES, decode_content=False):
                     if not put(data):
                         response.close()
                         return
@@ -94,14 +105,15 @@ class Transport(FetcherInterface):
             put(error)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             put(Unreachable(f"{url}: {_reason(error)}"))
+        except ValueError as error:
+            put(DownloadError(f"{url} is not an address: {error}"))
         except Exception as error:  # noqa: BLE001 - it must reach the one who waits
             put(error)
 
     def _open(self, url: str) -> Any:
         for _ in range(MAX_REDIRECTS + 1):
-            host = urlsplit(url).hostname or ""
-            if host not in self._hosts:
-                raise DownloadError(f"{url} leads to '{host}', which this index may not send to")
+            if place(url) not in self._places:
+                raise DownloadError(f"{url} is where this index may not send to")
             response = _pool(_proxy(url)).request(
                 "GET",
                 url,
@@ -113,7 +125,7 @@ class Transport(FetcherInterface):
             )
             if response.status in (301, 302, 303, 307, 308):
                 onward = urljoin(url, response.headers.get("Location", ""))
-                response.drain_conn()
+                response.close()
                 if urlsplit(url).scheme == "https" and urlsplit(onward).scheme != "https":
                     raise DownloadError(f"{url} leads on to {onward}, which is not encrypted")
                 url = onward
