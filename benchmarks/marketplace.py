@@ -1,21 +1,24 @@
 """What a large index costs its users and its operator: 10,000 plugins, 5 versions, 500 publishers.
 
 The index is generated and signed in a scratch folder, served over loopback by the development
-server in a second process, and read by the command line in processes of their own. Nothing is
-installed from it: its wheels are only records.
+server in a second process, and read by the command line in processes of their own. But for one,
+its wheels are only records.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,7 +29,7 @@ from llama_marketplace.index.record import Record
 from llama_marketplace.publish.repository import Repository
 from llama_marketplace.trust import keys
 from llama_marketplace.trust.roles import OWN, TOP
-from report import Row, publish, row, versions
+from report import Row, lower_is_better, publish, row, versions
 
 NUM_PLUGINS, NUM_VERSIONS, NUM_PUBLISHERS = 10_000, 5, 500
 WORDS = ["fast", "exact", "small", "native", "fused", "sparse", "paged", "ragged", "int8", "odd"]
@@ -85,6 +88,34 @@ def generate(folder: Path, ring_folder: Path, plugins: int, publishers: int) -> 
     )
     index.commit(keys.KeyRing.open([ring_folder]))
     return time.perf_counter() - began
+
+
+PLUGIN = "llama-plugin-bench-install"
+
+
+def wheel(folder: Path) -> Path:
+    """A plugin in pure Python, for real: a transform of one line."""
+    package, info = PLUGIN.replace("-", "_"), f"{PLUGIN.replace('-', '_')}-1.0.0.dist-info"
+    files = {
+        f"{package}/__init__.py": "from llama_core import hookimpl\n\n\n@hookimpl\n"
+        "def llama_create_transform(name, options):\n    return lambda logits, context: logits\n",
+        f"{package}/plugin.toml": 'name = "bench-install"\nsummary = "Changes nothing"\n'
+        '[[provides]]\nkind = "transform"\nname = "bench-install"\napi = 1\n',
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 1.0.0\n"
+        "Summary: Changes nothing\nRequires-Dist: llama-core>=0.1\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[llama_core]\nbench-install = {package}\n",
+    }
+    rows = []
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        rows.append(f"{name},sha256={digest.rstrip('=')},{len(text)}\n")
+    files[f"{info}/RECORD"] = "".join([*rows, f"{info}/RECORD,,\n"])
+    made = folder / f"{package}-1.0.0-py3-none-any.whl"
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return made
 
 
 PUBLISH_ONE = """
@@ -148,6 +179,28 @@ class Bench:
         done = run([sys.executable, "-c", PUBLISH_ONE, *map(str, arguments)], os.environ)
         return float(done)
 
+    def publish_wheel(self) -> Path:
+        """The one plugin here that can be installed."""
+        made = wheel(self.scratch)
+        data = made.read_bytes()
+        index = Repository.open(self.index, datetime.now(UTC))
+        one = record(0, "1.0.0", self.publishers).model_dump(by_alias=True) | {
+            "name": PLUGIN, "plugin": "bench-install", "package": PLUGIN.replace("-", "_"),
+            "provides": [{"kind": "transform", "name": "bench-install", "api": 1}],
+            "requires": [],
+            "files": [
+                {
+                    "filename": made.name,
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "size": len(data),
+                    "tags": ["py3-none-any"],
+                }
+            ],
+        }  # fmt: skip
+        index.add([Record.model_validate(one)], [made])
+        index.commit(keys.KeyRing.open([self.keys]))
+        return made
+
     def bytes_of(self, *folders: str) -> int:
         return sum(
             file.stat().st_size
@@ -181,6 +234,36 @@ def refreshed(env: Mapping[str, str]) -> int:
     return found
 
 
+def install(bench: Bench, rounds: int) -> tuple[list[float], list[float]]:
+    """Milliseconds to install one wheel from the index, and with uv from the disk, in turns."""
+    made, ours, theirs = bench.publish_wheel(), [], []
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for number in range(rounds + 1):
+        user = bench.user(f"install-{number}")
+        refreshed(user)
+        taken = timed([*llama("marketplace"), "install", PLUGIN, "--json"], user) * 1e3
+        if number:  # the first round warms the page cache and writes bytecode
+            ours.append(taken)
+        if uv is not None:
+            into = bench.scratch / f"uv-{number}"
+            command = [uv, "pip", "install", "-q", "--no-deps", "--target", into, made]
+            taken = timed([str(each) for each in command], os.environ) * 1e3
+            theirs += [taken] if number else []
+    return ours, theirs
+
+
+def install_rows(ours: Sequence[float], theirs: Sequence[float]) -> list[Row]:
+    note = "verified, inspected, unpacked, tried in a child, switched; uv unpacks" if theirs else (
+        "uv is not here"
+    )  # fmt: skip
+    peers = {"uv": statistics.median(theirs) if theirs else None}
+    ratios = [mine / uv for mine, uv in zip(ours, theirs, strict=False)]
+    return [
+        lower_is_better(row("marketplace.install", ours, "ms", peers=peers, note=note)),
+        row("marketplace.install.ratio", ratios, "x of uv", goal="<=1.3", note=note),
+    ]
+
+
 def measure(rounds: int, plugins: int, publishers: int) -> list[Row]:
     search = [*llama("marketplace"), "search", "ragged", "sampler", "--json"]
     with tempfile.TemporaryDirectory() as scratch:
@@ -196,6 +279,7 @@ def measure(rounds: int, plugins: int, publishers: int) -> list[Row]:
             for each in range(rounds):
                 more.append(bench.publish_one(each, "2.0.0"))
                 brought.append(refreshed(user))
+            ours, theirs = install(bench, rounds)
     share = [each / size * 100 for each in brought]
     of_cold = statistics.median(brought) / all_bytes * 100
     note = f"{plugins} plugins x {NUM_VERSIONS} by {publishers}; {size / 1e6:.0f} MB signed for"
@@ -211,6 +295,7 @@ def measure(rounds: int, plugins: int, publishers: int) -> list[Row]:
             "marketplace.publish_one", more, "s", goal="<=2",
             note="record, signatures and pages; without running the plugin's own tests",
         ),
+        *install_rows(ours, theirs),
         row("marketplace.build", [bench.built], "s", note="the whole index, once"),
     ]  # fmt: skip
 
