@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from llama_core import compat, lock, requirements
+from llama_core import compat, lock, overlay, requirements
 from llama_core.announce import Announcements
 from llama_core.config import SETTING, Config, user_config_file
 from llama_core.contracts import spec as spec_of
@@ -203,6 +203,12 @@ class Catalogue:
             raise PluginDisabled(
                 f"plugin '{name}' {found.version} is kept out by locked mode: {why}",
                 remedy="If you trust it: llama plugins lock",
+            )
+        why = overlay.withdrawn(found.dist, found.version, found.location)
+        if why is not None:
+            raise PluginDisabled(
+                f"plugin '{name}' {found.version} was taken back by the index it is from: {why}",
+                remedy="llama marketplace update",
             )
 
     def _index(self) -> None:

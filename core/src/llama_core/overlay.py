@@ -14,6 +14,7 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from llama_core.announce import Announcements
@@ -21,10 +22,12 @@ from llama_core.errors import plain
 
 VARIABLE = "LLAMA_CORE_GENERATION"  # tells child processes which one their parent uses
 POINTER = "current"
+WITHDRAWN = "withdrawn.json"  # what indexes took back of it since: {name: {version: why}}
 BASE = "base"  # the fingerprint of the environment that it was last checked against
 PACKAGES = "packages"
 NONE = 0  # what the pointer says once the last generation was taken back
 MAX_BYTES = 4096  # of the files that are read at every start
+MAX_LIST_BYTES = 1 << 20
 
 # What holds distributions is called so everywhere; the folder of a script, or the one that somebody
 # happens to be in, may hold some as well and is no part of the environment.
@@ -118,6 +121,33 @@ def _inherited(place: Path) -> Generation | None:
     return Generation(folder) if folder.parent.parent == place else None
 
 
+def withdrawn(name: str, version: str, location: Path | None) -> str | None:
+    """Why an index has taken back what a generation holds; of anything else there is no word."""
+    if _appended is None or location is None or not location.is_relative_to(_appended.packages):
+        return None
+    why = _withdrawn(home() / WITHDRAWN).get(name, {}).get(version)
+    return None if why is None else plain(why, 200)
+
+
+@lru_cache(maxsize=1)
+def _withdrawn(file: Path) -> dict[str, dict[str, object]]:
+    import json
+
+    try:
+        table = json.loads(_read(file, MAX_LIST_BYTES))
+        if not isinstance(table, dict) or not all(isinstance(e, dict) for e in table.values()):
+            raise ValueError("it holds no tables")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        Announcements().note(
+            f"which plugins their indexes have taken back is not known: {file}: {plain(error)}",
+            remedy="llama marketplace verify",
+        )
+        return {}
+    return table
+
+
 def base_path() -> list[str]:
     """The path of this environment, without a generation."""
     own = None if _appended is None else str(_appended.packages)
@@ -134,6 +164,6 @@ def fingerprint() -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, most: int = MAX_BYTES) -> str:
     with file.open("rb") as opened:
-        return opened.read(MAX_BYTES).decode("utf-8")
+        return opened.read(most).decode("utf-8")

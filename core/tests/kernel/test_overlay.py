@@ -14,7 +14,7 @@ import pytest
 
 from llama_core import overlay
 from llama_core.config import Config, load_config
-from llama_core.errors import StrictError
+from llama_core.errors import PluginDisabled, StrictError
 from llama_core.plugins import Plugins
 from llama_core.testing.site import Site
 
@@ -34,6 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = list(sys.path)
     monkeypatch.setattr(overlay, "home", lambda: tmp_path / "key")
     monkeypatch.setattr(overlay, "_appended", None)
+    overlay._withdrawn.cache_clear()
     monkeypatch.setenv(overlay.VARIABLE, "")
     yield tmp_path / "key"
     sys.path[:] = before
@@ -163,6 +164,37 @@ def test_another_environment_does_not_inherit(
     stranger = generation(tmp_path / "another")
     monkeypatch.setenv(overlay.VARIABLE, str(stranger))
     assert overlay.append() is None
+
+
+def test_what_its_index_took_back_is_kept_out(place: Path) -> None:
+    generation(place)
+    list_ = place / overlay.WITHDRAWN
+    list_.write_text(json.dumps({"llama-plugin-beside": {"0.1.0": "steals keys", "0.2": "x"}}))
+    plugins = Plugins.load(Config())
+    with pytest.raises(PluginDisabled, match=r"taken back.*steals keys.*marketplace update"):
+        plugins.create("transform", "beside")
+    assert plugins["builtin"].reason is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"llama-plugin-beside": 5}', "\xff", "{" * 5000])
+def test_a_list_that_cannot_be_read_is_said(
+    place: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    generation(place)
+    (place / overlay.WITHDRAWN).write_text(text)
+    with caplog.at_level(logging.WARNING):
+        assert Plugins.load(Config()).create("transform", "beside")
+    assert "have taken back is not known" in warnings(caplog)
+
+
+def test_what_pip_installed_is_no_index_s_to_take_back(place: Path, tmp_path: Path) -> None:
+    generation(place)
+    (place / overlay.WITHDRAWN).write_text('{"llama-plugin-other": {"0.1.0": "steals keys"}}')
+    site = Site(tmp_path / "site")
+    gives = {"provides": [{"kind": "transform", "name": "other", "api": 1}]}
+    site.add("other", gives, {"llama_plugin_other/__init__.py": SOURCE})
+    with site.on_path():
+        assert Plugins.load(Config()).create("transform", "other")
 
 
 def test_the_variable_is_no_slip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from llama_marketplace.install import transaction
+from llama_marketplace.install.base import Base
 from llama_marketplace.install.faults import CannotResolve, DoesNotFit, InstallFailed
 from llama_marketplace.install.generations import NOTHING
 from llama_marketplace.install.planning import Wanted
@@ -17,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from llama_core import overlay
 from llama_core.errors import LlamaError
+from llama_core.testing.site import Site
 
 from ..wheels.making import SOURCE, Made
 from .conftest import Shop
@@ -59,7 +61,7 @@ def test_updating_and_going_back(shop: Shop) -> None:
     roll_back(shop.generations)
     assert shop.generations.current() == NOTHING
     assert shop.market.num_fetched == fetched  # going back needs no index
-    with pytest.raises(InstallFailed, match="nothing to go back to; there are: 1, 2"):
+    with pytest.raises(InstallFailed, match="nothing to go back to; there are: 0, 1, 2"):
         roll_back(shop.generations)
 
 
@@ -82,10 +84,14 @@ def test_a_plugin_brings_the_plugin_that_it_needs(shop: Shop) -> None:
     shop.market.publish(Made(plugin="song", requires=("llama-core>=0.1", f"{NAME}<2")))
     shop.install("llama-plugin-song")
     assert shop.versions() == {NAME: "1.0", "llama-plugin-song": "1.0"}
-    with pytest.raises(CannotResolve, match=f"song needs {NAME}"):
-        shop.planner.uninstall(["rhyme"]) and shop.install(
-            wanted=[Wanted(NAME, SpecifierSet("==2.0"))]
-        )
+    with pytest.raises(
+        InstallFailed, match=f"song needs {NAME}.*uninstall {NAME} llama-plugin-song"
+    ):
+        shop.planner.uninstall(["rhyme"])
+    with pytest.raises(CannotResolve, match=f"song needs {NAME}<2"):
+        shop.install(wanted=[Wanted(NAME, SpecifierSet("==2.0"))])
+    shop.carry_out(shop.planner.uninstall(["rhyme", "song"]))
+    assert shop.versions() == {}
 
 
 # What keeps a plugin from being installed: the wheel, what is raised, a word of it.
@@ -150,19 +156,31 @@ def test_a_signed_wheel_is_inspected_all_the_same(shop: Shop) -> None:
         shop.install(NAME)
 
 
+@pytest.fixture
+def by_pip(tmp_path: Path) -> Iterator[None]:
+    """This environment has a plugin `verse` that pip installed."""
+    site = Site(tmp_path / "site-packages")
+    site.add("verse", {"provides": [{"kind": "transform", "name": "verse", "api": 1}]})
+    with site.on_path():
+        yield
+
+
+@pytest.mark.usefixtures("by_pip")
 def test_a_module_that_is_here_is_not_brought_a_second_time(shop: Shop) -> None:
-    shop.market.publish(Made(plugin="model-tiny", dist="llama-plugin-tinier"))
-    with pytest.raises(InstallFailed, match="'llama_plugin_model_tiny', which this environment"):
-        shop.install("llama-plugin-tinier")
+    shop.base = Base()
+    shop.market.publish(Made(plugin="verse", dist="llama-plugin-verses"))
+    with pytest.raises(InstallFailed, match="'llama_plugin_verse', which this environment"):
+        shop.install("llama-plugin-verses")
 
 
+@pytest.mark.usefixtures("by_pip")
 def test_what_pip_installed_is_not_taken_over(shop: Shop) -> None:
-    shop.market.publish(Made(plugin="model-tiny", version="9.0"))
+    shop.market.publish(Made(plugin="verse", version="9.0"))
     with pytest.raises(InstallFailed, match="installed by pip or the like") as caught:
-        shop.install("llama-plugin-model-tiny")
-    assert "pip install --upgrade llama-plugin-model-tiny" in str(caught.value)
+        shop.install("llama-plugin-verse")
+    assert "pip install --upgrade llama-plugin-verse" in str(caught.value)
     with pytest.raises(InstallFailed, match="was not installed from here"):
-        shop.planner.uninstall(["llama-plugin-model-tiny"])
+        shop.planner.uninstall(["llama-plugin-verse"])
 
 
 def test_a_name_does_not_change_hands(shop: Shop) -> None:
@@ -210,6 +228,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda site: (site / "llama_plugin_rhyme/__init__.py").write_text(""), "bytes, and"),
     "gone": (lambda site: (site / "llama_plugin_rhyme/plugin.toml").unlink(), "cannot be read"),
     "added": (lambda site: (site / "evil.py").write_text("x"), "belongs to nothing"),
+    "a folder linked in": (
+        lambda site: (site / "evil").symlink_to(site / "llama_plugin_rhyme"), "belongs to nothing"),
+    "a link in its place": (
+        lambda site: (
+            (site / "llama_plugin_rhyme/plugin.toml").rename(site.parent / "x"),
+            (site / "llama_plugin_rhyme/plugin.toml").symlink_to(site.parent / "x"),
+        ), "is a link now"),
     "a .pth": (lambda site: (site / "evil.pth").write_text("x"), "belongs to nothing"),
 }  # fmt: skip
 
@@ -231,3 +256,65 @@ def test_a_generation_that_cannot_be_read_names_the_way_back(shop: Shop) -> None
     (shop.generations.folder(2) / "generation.json").write_text('{"schema": 1')
     with pytest.raises(LlamaError, match=r"generation 2 is damaged.*rollback --to 1"):
         shop.generations.current()
+
+
+def test_nobody_goes_back_to_half_a_generation(shop: Shop) -> None:
+    shop.market.publish(Made())
+    shop.install(NAME)
+    shop.market.publish(Made(version="2.0"))
+    shop.install(NAME)
+    site = shop.generations.folder(1) / overlay.PACKAGES
+    (site / "llama_plugin_rhyme/__init__.py").unlink()
+    with pytest.raises(LlamaError, match=r"generation 1 is not whole: llama_plugin_rhyme/__init__"):
+        roll_back(shop.generations)
+    assert shop.versions() == {NAME: "2.0"}
+
+
+def test_a_full_disk_is_one_line_and_changes_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.market.publish(Made())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InstallFailed, match="cannot write somewhere: No space left on device"):
+        shop.install(NAME)
+    assert shop.generations.numbers() == []
+    assert shop.leftovers() == []
+
+
+MANY = """
+name = "rhyme"
+summary = "Several things"
+[[provides]]
+kind = "transform"
+name = "rhyme"
+api = 1
+[[provides]]
+kind = "transform"
+name = "elsewhere"
+api = 1
+needs = { arch = ["vax"] }
+[[provides]]
+kind = "transform"
+name = "choosy"
+api = 1
+"""
+CHOOSY = SOURCE.replace(
+    "    return Rhyme()",
+    """    from llama_core.errors import OptionsError
+
+    if name == "choosy":
+        raise OptionsError("choosy needs a word", remedy="Give it one.")
+    assert name == "rhyme"
+    return Rhyme()""",
+)
+
+
+def test_what_cannot_be_tried_here_keeps_nobody_from_installing(careful_shop: Shop) -> None:
+    made = Made(source=CHOOSY, files={"llama_plugin_rhyme/plugin.toml": MANY.encode()})
+    careful_shop.market.publish(made)
+    careful_shop.install(NAME)
+    assert careful_shop.versions() == {NAME: "1.0"}

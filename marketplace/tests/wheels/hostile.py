@@ -234,6 +234,12 @@ HOSTILE: dict[str, tuple[Made, str]] = {
         Made(archive=poke(b"PK\3\4", 22, "<L", 7)), "ambiguous"),
     "another digest in the local header": (
         Made(archive=poke(b"PK\3\4", 14, "<L", 7)), "ambiguous"),
+    "two sizes of what is not packed": (
+        Made(infos=lambda info: setattr(info, "compress_type", 0),
+             archive=poke(b"PK\1\2", 24, "<L", 1)), "ambiguous"),
+    "a stored file that does not say where it ends": (
+        Made(infos=lambda info: setattr(info, "compress_type", 0), archive=flagged(0x8)),
+        "ambiguous"),
     "an encrypted file": (Made(archive=flagged(0x1)), "encrypted"),
     "a packing of its own": (
         Made(archive=poke(b"PK\1\2", 10, "<H", 99)), "compression"),
@@ -280,6 +286,11 @@ HOSTILE: dict[str, tuple[Made, str]] = {
         Made(wheel=line("Wheel-Version: 1.0", "Wheel-Version: 9.0")), "metadata_invalid"),
     "no METADATA": (Made(without=(f"{INFO}/METADATA",)), "metadata_missing"),
     "no WHEEL": (Made(without=(f"{INFO}/WHEEL",)), "metadata_missing"),
+    "metadata of another distribution": (
+        at("evil.egg-info/PKG-INFO", b"Name: x"), "second_metadata"),
+    "metadata of another distribution, as data": (
+        at("llama_plugin_rhyme-1.0.data/purelib/evil-1.0.dist-info/METADATA", b"Name: x"),
+        "second_metadata"),
     "two folders of metadata": (at("evil-1.0.dist-info/METADATA", b"Name: x"), "metadata_missing"),
     "a README without end": (
         Made(metadata=lambda text: text + "x" * (3 << 20)), "too_large"),
@@ -307,6 +318,14 @@ HOSTILE: dict[str, tuple[Made, str]] = {
     "two plugins": (entry_points(OURS + "cpu = llama_plugin_rhyme\n"), "many_plugins"),
     "an entry point that is code": (
         entry_points("[llama_core]\nrhyme = os:system\n"), "entry_point"),
+    "a group inside of a value": (
+        entry_points(f"{OURS}[console_scripts]\nx = {PACKAGE}:x\n  [pytest11]\n  y = {PACKAGE}\n"),
+        "metadata_invalid"),
+    "a group behind a comment that not all take for one": (
+        entry_points(f"{OURS}; [pytest11]\n"), "metadata_invalid"),
+    "a name behind a broken line": (
+        Made(metadata=line("Summary:", "broken\nName: llama-plugin-cpu\nSummary:")),
+        "metadata_invalid"),
     "entry points that cannot be read": (entry_points("[llama_core\nx"), "metadata_invalid"),
     "no manifest": (Made(without=(f"{PACKAGE}/plugin.toml",)), "manifest_missing"),
     "a manifest that is no TOML": (manifest("name = = 1"), "manifest_invalid"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_marketplace.wheels import WheelRefused, examine, inspect, names
 
-from .hostile import ELF, PACKAGE
+from .hostile import ELF, HOSTILE, PACKAGE
 from .making import Made
 
 
@@ -54,6 +54,24 @@ def test_a_dependency_may_be_what_a_plugin_may_not(tmp_path: Path) -> None:
     assert examine(path).tops == ("fast", "faster", PACKAGE)
     with pytest.raises(WheelRefused):
         inspect(path)
+
+
+# What not even something that a plugin needs may be.
+NOT_EVEN = (
+    "a .pth file", "a .pth file as data", "sitecustomize", "sitecustomize as data",
+    "usercustomize", "a module of Python's", "the core", "the core's own name",
+    "the installer's name", "metadata of another distribution",
+    "metadata of another distribution, as data", "a link", "up and out", "a bomb",
+    "a changed file", "a requirement by address",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_EVEN)
+def test_a_dependency_is_held_to_the_rules_for_all(tmp_path: Path, what: str) -> None:
+    made, reason = HOSTILE[what]
+    with pytest.raises(WheelRefused) as caught:
+        examine(made.write(tmp_path))
+    assert caught.value.reason == reason
 
 
 def test_an_archive_that_was_streamed_is_read(tmp_path: Path) -> None:

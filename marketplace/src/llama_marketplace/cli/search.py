@@ -56,11 +56,18 @@ def command(
                 each.verified or not verified,
             )
             if all(filters):
-                found.append(_row(each, source.name, machine))
-    fitting = [row for row in found if row["version"] or everything]
-    fitting.sort(key=lambda row: row["name"])
-    facts = {"plugins": fitting[:most], "found": len(found), "not_fitting": sum(
-        not row["version"] for row in found)}  # fmt: skip
+                found.append((each, source.name))
+    rows: list[dict[str, Any]] = []
+    num_unfit = 0
+    for each, name in sorted(found, key=lambda pair: pair[0].name):
+        if len(rows) == most:
+            break
+        row = _row(each, name, machine)
+        if row["version"] or everything:
+            rows.append(row)
+        else:
+            num_unfit += 1
+    facts = {"plugins": rows, "found": len(found), "not_fitting": num_unfit}
     emit(facts, as_json, lambda: _lines(facts))
 
 
@@ -109,9 +116,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         for version, why in row["hidden"].items():
             yield f"  {row['name']} {version} is hidden: {why}"
-    more = facts["found"] - len(rows)
     if not facts["found"]:
         yield "no plugin matches"
-    elif more:
-        unfit = facts["not_fitting"]
-        yield f"and {more} more; {unfit} of all that match do not fit here (--all, --most)"
+    if facts["not_fitting"]:
+        yield f"{facts['not_fitting']} that match do not fit here (--all shows them, and why)"
+    more = facts["found"] - facts["not_fitting"] - len(rows)
+    if more:
+        yield f"and {more} more (--most)"

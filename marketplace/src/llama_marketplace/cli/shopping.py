@@ -5,6 +5,7 @@ Each command says what it does in its own module; nothing is decided here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from llama_marketplace.install.planning import Plan, Planner, Wanted
     from llama_marketplace.install.transaction import Progress
     from llama_marketplace.sources import Source
+
+log = logging.getLogger("llama_core.marketplace")
 
 MIB = 1 << 20
 
@@ -38,7 +41,18 @@ def indexes() -> list[Source]:
         raise LlamaError("no index is trusted yet", remedy="llama marketplace indexes add --help")
     for each in found:
         each.freshen()
+    _note_withdrawn(found)
     return found
+
+
+def _note_withdrawn(sources: Sequence[Source]) -> None:
+    from llama_marketplace.install.generations import Generations
+    from llama_marketplace.install.withdrawing import write_down
+
+    try:
+        write_down(Generations(), sources)
+    except (LlamaError, OSError) as error:  # whoever searches need not have a whole generation
+        log.warning("what was taken back is not written down: %s", error)
 
 
 def planner(package_index: str | None) -> Planner:

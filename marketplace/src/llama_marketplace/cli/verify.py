@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.progress import progress
-from llama_core.errors import LlamaError, plain
+from llama_core.errors import plain
+from llama_marketplace.cli import shopping
 
 if TYPE_CHECKING:
-    from llama_marketplace.install.generations import Dist, Generation
+    from llama_marketplace.install.generations import Generation
+    from llama_marketplace.sources import Source
 
 log = logging.getLogger("llama_core.marketplace")
 
@@ -42,48 +44,35 @@ def command(ctx: click.Context, as_json: bool) -> None:
     emit(
         {"generation": now.number, "plugins": plugins, "problems": wrong},
         as_json,
-        lambda: wrong or [f"{len(plugins)} plugins of generation {now.number} are whole and fit"],
+        lambda: wrong or [f"generation {now.number} is whole and fits: {_counted(plugins)}"],
     )
     ctx.exit(1 if wrong else 0)
 
 
+def _counted(plugins: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in plugins.items()) or "no plugin"
+
+
 def _withdrawn(now: Generation) -> Iterator[str]:
-    """What an index has quarantined; what cannot be asked is said, and is no fault of the files."""
+    """What an index has taken back; what cannot be asked is said, and is no fault of the files."""
+    from llama_marketplace.install.withdrawing import released
+
+    for dist, releases in released(now.plugins.values(), _indexes()):
+        record = next((each for each in releases if each.version == dist.version), None)
+        if record is None:
+            yield f"{dist.name} {dist.version} is not in index '{dist.source}' any more"
+            continue
+        what, status = f"{dist.name} {dist.version}", record.status
+        why = plain(status.reason or "", 200)
+        if dist.sha256 not in {file.sha256 for file in record.files}:
+            yield f"{what} is not the wheel that its index signs for now"
+        if status.status == "quarantined":
+            yield f"{what} is quarantined since {status.date}: {why}: llama marketplace update"
+        elif status.status != "active":
+            log.warning("%s is %s since %s: %s", what, status.status, status.date, why)
+
+
+def _indexes() -> Sequence[Source]:
     from llama_marketplace.sources import configured
 
-    by_name = {each.name: each for each in configured()}
-    for dist in now.plugins.values():
-        source = by_name.get(dist.source or "")
-        if source is None:
-            log.warning("%s is of index '%s', which is not trusted", dist.name, dist.source)
-            continue
-        try:
-            source.freshen()
-            releases = source.releases(dist.name)
-        except LlamaError as error:
-            log.warning("what '%s' says of %s is not known: %s", source.name, dist.name, error)
-            continue
-        yield from _said(dist, releases)
-
-
-def _said(dist: Dist, releases: object) -> Iterator[str]:
-    from llama_marketplace.index.record import Record
-
-    assert isinstance(releases, tuple)
-    for record in releases:
-        assert isinstance(record, Record)
-        if record.version != dist.version:
-            continue
-        status = record.status
-        if dist.sha256 not in {file.sha256 for file in record.files}:
-            yield f"{dist.name} {dist.version} is not the wheel that its index signs for now"
-        if status.status == "quarantined":
-            yield (
-                f"{dist.name} {dist.version} is quarantined since {status.date}: "
-                f"{plain(status.reason or '')}. llama marketplace update, or uninstall it"
-            )
-        elif status.status != "active":
-            log.warning(
-                "%s %s is %s since %s: %s",
-                dist.name, dist.version, status.status, status.date, plain(status.reason or ""),
-            )  # fmt: skip
+    return shopping.indexes() if configured() else []

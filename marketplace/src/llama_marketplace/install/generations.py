@@ -8,6 +8,7 @@ that the next one removes. Knows files; knows nothing of indexes or of what plug
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,8 @@ from typing import Any
 from llama_core import overlay
 from llama_core.errors import plain
 from llama_marketplace.install.faults import Damaged, InstallFailed
+
+log = logging.getLogger("llama_core.marketplace")
 
 SCHEMA = 1
 FACTS = "generation.json"
@@ -176,9 +179,13 @@ class Generations:
 
     def switch(self, number: int) -> None:
         """The one step that changes what is installed."""
-        beside = self.home / f"{overlay.POINTER}.new"
-        _write(beside, f"{number}\n")
-        os.replace(beside, self.home / overlay.POINTER)
+        self.write(overlay.POINTER, f"{number}\n")
+
+    def write(self, name: str, text: str) -> None:
+        """Replace a file beside the generations whole."""
+        beside = self.home / f"{name}.new"
+        _write(beside, text)
+        os.replace(beside, self.home / name)
         sync_folder(self.home)
 
     def prune(self, kept: int = KEPT) -> list[int]:
@@ -186,8 +193,14 @@ class Generations:
         now = self.current()
         newest = self.numbers()[-kept:] if kept else []
         gone = [n for n in self.numbers() if n not in (now.number, now.parent, *newest)]
-        for number in gone:
-            shutil.rmtree(self.folder(number), ignore_errors=True)
+        aside = self.home / "staging"
+        try:
+            for number in gone:  # out of the way in one step: half of one could be gone back to
+                aside.mkdir(exist_ok=True)
+                os.rename(self.folder(number), aside / f"{number}.gone")
+        except OSError as error:
+            log.warning("old generations are kept: %s", error)
+        shutil.rmtree(aside, ignore_errors=True)
         return gone
 
     def accept_base(self, number: int) -> None:

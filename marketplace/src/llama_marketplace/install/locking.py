@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+
 from llama_core.errors import ConfigError, plain
 from llama_core.tables import read_table
-from llama_marketplace.index.record import normal
 from llama_marketplace.install.generations import Dist
 
 FILE_NAME = "marketplace.lock"
@@ -68,6 +70,11 @@ def _dist(entry: Any, where: str) -> Dist:
     size, digest = entry.get("size"), entry["sha256"]
     if not isinstance(size, int) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ConfigError(f"{where}: size or sha256 is not one")
-    if normal(entry["name"]) != entry["name"] or "/" in entry["filename"]:
-        raise ConfigError(f"{where}: '{plain(entry['name'])}' is not in its normal form")
+    try:
+        name, version, *_ = parse_wheel_filename(entry["filename"])
+        own = (str(name), str(version))
+    except (InvalidWheelFilename, InvalidVersion):
+        own = ("", "")
+    if own != (entry["name"], entry["version"]) or "/" in entry["filename"]:
+        raise ConfigError(f"{where}: '{plain(entry['filename'])}' is not a wheel of that version")
     return Dist(**entry)

@@ -22,7 +22,8 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from llama_core.errors import plain
 from llama_marketplace.install.faults import CannotResolve
@@ -32,7 +33,7 @@ log = logging.getLogger("llama_core.marketplace")
 RESOLVE_SECONDS = 600
 # Of pip's own settings, those that say how to reach an index, not where else it might look.
 _KEPT = ("cert", "client-cert", "proxy", "timeout", "retries", "trusted-host", "keyring-provider")
-_ELSEWHERE = ("extra-index-url", "find-links")
+_ELSEWHERE = ("extra-index-", "find-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Packages:
         if self._settings is None:
             done = _run([*_pip_command(), "config", "list"], configured=True)
             said = dict(_configured(done.stdout)) if done.returncode == 0 else {}
-            ignored = [key for key in _ELSEWHERE if key in said]
+            ignored = sorted(key for key in said if key.startswith(_ELSEWHERE))
             if ignored:
                 log.warning(
                     "pip is configured with %s, which is left out: what plugins need comes from "
@@ -169,12 +170,14 @@ def _read(data: bytes, here: Mapping[str, str]) -> Iterator[Package]:
     """pip's report, held to what was asked of it."""
     for each in json.loads(data)["install"]:
         name = canonicalize_name(each["metadata"]["name"])
-        version = each["metadata"]["version"]
+        version = _version(each["metadata"]["version"])
         told = each["download_info"]
         filename = unquote(urlsplit(told["url"]).path.rpartition("/")[2])
         digest = told.get("archive_info", {}).get("hashes", {}).get("sha256")
-        if each.get("is_direct") or not filename.endswith(".whl"):
-            raise CannotResolve(f"{name} {version} would come from an address, not from an index")
+        if each.get("is_direct") or not _is_wheel_of(filename, name, version):
+            raise CannotResolve(
+                f"{name} {plain(version)} would not come as a wheel of the index: {plain(filename)}"
+            )
         if not digest:
             raise CannotResolve(f"the package index names no SHA-256 of {filename}")
         if name in here:
@@ -184,6 +187,21 @@ def _read(data: bytes, here: Mapping[str, str]) -> Iterator[Package]:
                 remedy=f"If you want that: pip install '{name}=={version}'",
             )
         yield Package(name, version, filename, digest, told["url"])
+
+
+def _version(text: str) -> str:
+    try:
+        return str(Version(text))
+    except InvalidVersion as error:
+        raise CannotResolve(f"the package index has a version '{plain(text)}'") from error
+
+
+def _is_wheel_of(filename: str, name: str, version: str) -> bool:
+    try:
+        its_name, its_version, *_ = parse_wheel_filename(filename)
+    except (InvalidWheelFilename, InvalidVersion):
+        return False
+    return its_name == name and str(its_version) == version and "/" not in filename
 
 
 def _line(requirement: Requirement) -> str:

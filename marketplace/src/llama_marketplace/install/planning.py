@@ -15,9 +15,9 @@ from packaging.version import Version
 
 from llama_core.errors import did_you_mean
 from llama_marketplace.index.record import normal
-from llama_marketplace.install.base import Base, Need, Offer, Reach, reach
-from llama_marketplace.install.choosing import Chosen, choose
-from llama_marketplace.install.faults import CannotResolve, InstallFailed
+from llama_marketplace.install.base import Base, Need, Offer, Reach, needs, reach
+from llama_marketplace.install.choosing import Chosen, choose, wheel_unfit
+from llama_marketplace.install.faults import CannotResolve, DoesNotFit, InstallFailed
 from llama_marketplace.install.generations import Dist, Generation, Generations
 from llama_marketplace.install.machine import Machine, this_machine
 from llama_marketplace.install.packages import Package, Packages
@@ -121,9 +121,15 @@ class Planner:
     def uninstall(self, names: Iterable[str]) -> Plan:
         """Without these plugins, and without what only they needed."""
         before = self.generations.current()
-        kept = dict(before.plugins)
-        for name in names:
-            del kept[self._managed(before, name)]
+        gone = {self._managed(before, name) for name in names}
+        kept = {name: each for name, each in before.plugins.items() if name not in gone}
+        for each in kept.values():
+            for need in needs(each.name, map(Requirement, each.requires)):
+                if need.name in gone:
+                    raise InstallFailed(
+                        f"{each.name} needs {need.name}",
+                        remedy=f"llama marketplace uninstall {need.name} {each.name}",
+                    )
         return self._settle(before, kept, {})
 
     def exactly(self, dists: Sequence[Dist]) -> Plan:
@@ -159,6 +165,12 @@ class Planner:
         for record in releases:
             for file in record.files:
                 if file.sha256 == dist.sha256:
+                    why = wheel_unfit(file, self.machine)
+                    if why is not None:
+                        raise DoesNotFit(
+                            f"{file.filename}, which the lock file names, {why}",
+                            remedy="Write the lock file on a machine of this kind.",
+                        )
                     exactly = SpecifierSet(f"=={record.version}")
                     chosen = choose([record], exactly, self.machine, wheel=file.filename)
                     return Pick(source, chosen)

@@ -13,12 +13,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from llama_core import overlay
-from llama_core.errors import LlamaError, plain
+from llama_core.errors import LlamaError, OptionsError, plain
 from llama_marketplace.install.faults import InstallFailed
 
 SECONDS = 600  # a watchdog: a framework's first import from a cold disk takes a minute
@@ -91,9 +92,19 @@ def _try(plugins: Any, name: str) -> None:
     for provides in plugin.manifest.provides:
         options.check(provides, plugin=plugin.found)
         schema = options.schema(provides, plugin=plugin.found) or {}
-        if provides.kind in _NOT_MADE or schema.get("required"):
+        if provides.kind in _NOT_MADE or schema.get("required") or _elsewhere(plugins, provides):
             continue
-        plugins.create(provides.kind, f"{name}/{provides.name}")
+        with suppress(OptionsError):  # an answer: it needs to be told more than its schema says
+            plugins.create(provides.kind, f"{name}/{provides.name}")
+
+
+def _elsewhere(plugins: Any, provides: Any) -> bool:
+    """Whether it is for other machines than this one, though the plugin as a whole is for it."""
+    return any(
+        one.unfit is not None
+        for one in plugins.capabilities(provides.kind)
+        if one.provides is provides
+    )
 
 
 if __name__ == "__main__":

@@ -6,23 +6,26 @@ whoever kills it, what was in force stays so until the switch and is whole.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from llama_core import overlay
+from llama_core.errors import plain
 from llama_marketplace.index.record import Record
 from llama_marketplace.install.base import Base, Need, Offer, reach
-from llama_marketplace.install.faults import InstallFailed
+from llama_marketplace.install.faults import Damaged, InstallFailed
 from llama_marketplace.install.generations import Dist, Generation, Generations
 from llama_marketplace.install.packages import Packages
 from llama_marketplace.install.planning import Pick, Plan
 from llama_marketplace.install.smoke import smoke
 from llama_marketplace.install.unpacking import take_over, unpack
+from llama_marketplace.install.verifying import missing
 from llama_marketplace.wheels import Inspected, Wheel, examine, inspect
 
 Progress = Callable[[int], None]
@@ -41,13 +44,14 @@ def carry_out(
             raise InstallFailed(
                 "what is installed has changed since this was planned", remedy="Run it again."
             )
-        with generations.staging() as place, TemporaryDirectory(prefix="llama-fetch-") as folder:
-            dists = _lay_out(plan, generations, packages, base, place, Path(folder), progress)
-            _check_whole(dists, base)
-            new = generations.describe(place, plan.before.number, dists)
-            smoke(place, _to_try(plan, dists))
-            generations.put_in_place(place)
-            generations.switch(new.number)
+        try:
+            with generations.staging() as place:
+                new = _make(plan, generations, packages, base, place, progress)
+        except OSError as error:
+            raise InstallFailed(
+                f"cannot write {error.filename or generations.home}: {error.strerror or error}",
+                remedy="What was installed before is untouched.",
+            ) from error
         generations.prune()
     return new
 
@@ -56,15 +60,45 @@ def roll_back(generations: Generations, to: int | None = None) -> Generation:
     """Put an earlier generation in force, or any by its number; needs no network."""
     with generations.locked():
         number = generations.current().parent if to is None else to
+        there = [overlay.NONE, *generations.numbers()]
+        listed = ", ".join(map(str, there))
         if to is None and generations.current().number == overlay.NONE:
-            there = ", ".join(map(str, generations.numbers())) or "none"
             raise InstallFailed(
-                f"nothing is installed, so there is nothing to go back to; there are: {there}",
+                f"nothing is installed, so there is nothing to go back to; there are: {listed}",
                 remedy="llama marketplace rollback --to NUMBER",
             )
+        if number not in there:
+            raise InstallFailed(
+                f"there is no generation {number}; there are: {listed}",
+                remedy="llama marketplace list --generations",
+            )
         found = generations.read(number)
+        lost = missing(found, generations.folder(number) / overlay.PACKAGES)
+        if lost is not None:
+            raise Damaged(
+                f"generation {number} is not whole: {plain(lost)} is gone or was cut",
+                remedy="Go to another one: llama marketplace list --generations",
+            )
         generations.switch(number)
     return found
+
+
+def _make(
+    plan: Plan,
+    generations: Generations,
+    packages: Packages,
+    base: Base,
+    place: Path,
+    progress: Progress,
+) -> Generation:
+    downloads = place.with_name("fetched")  # on the same disk, which has room for it or has not
+    dists = _lay_out(plan, generations, packages, base, place, downloads, progress)
+    _check_whole(dists, base)
+    new = generations.describe(place, plan.before.number, dists)
+    smoke(place, _to_try(plan, dists))
+    generations.put_in_place(place)
+    generations.switch(new.number)
+    return new
 
 
 def _lay_out(
@@ -106,6 +140,11 @@ def _plugin(pick: Pick, downloads: Path, site: Path, base: Base, progress: Progr
 
 
 def _unpacked(wheel: Wheel, site: Path, base: Base) -> dict[str, tuple[str, int]]:
+    python = platform.python_version()
+    if not SpecifierSet(wheel.requires_python).contains(python, prereleases=True):
+        raise InstallFailed(
+            f"{wheel.filename} needs Python {wheel.requires_python}, and {python} is here"
+        )
     for top in wheel.tops:
         if base.has_module(top):
             raise InstallFailed(

@@ -33,7 +33,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _END = struct.Struct("<4s4H2LH")
 _ZIP64_BYTES = 56 + 20  # its end record and the locator
 _UTF8, _STREAMED, _SECRET = 0x800, 0x8, 0x1 | 0x40 | 0x2000
-_UNICODE_PATH = 0x7075
+_ZIP64, _UNICODE_PATH = 0x0001, 0x7075
 _CHUNK = 1 << 20
 
 
@@ -191,6 +191,8 @@ class Archive:
             raise self._refuse(
                 "compression", f"{what} is packed by a method that wheels do not use"
             )
+        if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+            raise self._refuse("ambiguous", f"{what} is not packed and has two sizes")
         mode = info.external_attr >> 16
         if stat.S_ISLNK(mode):
             raise self._refuse("link", f"{what} is a link", "Ship the file itself.")
@@ -235,6 +237,10 @@ class Archive:
             raise self._refuse(
                 "ambiguous", f"{what} is called or packed otherwise in its own header"
             )
+        if sizes and packed == 0xFFFFFFFF:
+            sizes = _large_sizes(extra) == (info.file_size, info.compress_size)
+        if streamed and info.compress_type == zipfile.ZIP_STORED:
+            raise self._refuse("ambiguous", f"{what} does not say where it ends")
         if not sizes and not (streamed and (crc, packed, size) == (0, 0, 0)):
             raise self._refuse("ambiguous", f"{what} has other sizes in its own header")
         if _UNICODE_PATH in _kinds(extra) or _UNICODE_PATH in _kinds(info.extra):
@@ -254,10 +260,17 @@ class Archive:
         raise self._refuse("ambiguous", f"{shown(info.orig_filename)} has other sizes after it")
 
 
-def _kinds(extra: bytes) -> set[int]:
-    kinds, at = set(), 0
+def _kinds(extra: bytes) -> dict[int, bytes]:
+    """The fields behind a name, by what they are."""
+    kinds, at = {}, 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, at)
-        kinds.add(kind)
+        kinds[kind] = extra[at + 4 : at + 4 + length]
         at += 4 + length
     return kinds
+
+
+def _large_sizes(extra: bytes) -> tuple[int, ...]:
+    """What a header says of a file that may be larger than 4 GiB."""
+    data = _kinds(extra).get(_ZIP64, b"")
+    return struct.unpack_from("<2Q", data) if len(data) >= 16 else ()

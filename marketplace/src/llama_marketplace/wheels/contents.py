@@ -27,6 +27,7 @@ _FAT_MACH_O = b"\xca\xfe\xba\xbe"  # Java's too, which has a large number after 
 _BYTECODE = re.compile(r"(^|/)__pycache__/|\.py[co]$", re.I)
 # What installers write; one that a wheel brings would speak for the installer.
 _INSTALLERS = {"installer", "requested", "direct_url.json", "uv_cache.json", "uv_build.json"}
+_METADATA = (".dist-info", ".egg-info", ".egg-link", ".egg")
 _OWN_TOPS = {"llama_core", "llama_gpu", "llama_marketplace"}
 _OWN_NAMES = {"llama-core", "llama-marketplace"}
 _LISTED_GROUPS = {"console_scripts", "gui_scripts"}
@@ -57,6 +58,10 @@ def check_any(wheel: str, metadata: Metadata, contents: Mapping[str, Content]) -
         if _AT_START.match(path):
             why = f"{shown(name)} would be imported whenever Python starts"
             raise WheelRefused(wheel, "at_start", why)
+        top = path.partition("/")[0]
+        if top.lower().endswith(_METADATA) and top != metadata.info:
+            why = f"{shown(name)} would pass for the metadata of another distribution"
+            raise WheelRefused(wheel, "second_metadata", why)
         if first == metadata.info and rest.lower() in _INSTALLERS:
             why = f"{shown(name)} is for installers to write"
             raise WheelRefused(wheel, "installer_file", why)

@@ -132,6 +132,10 @@ def _fields(archive: Archive, info: str) -> RawMetadata:
     fields, unread = parse_email(text)
     wrong = [key for key in ("name", "version", "requires-python") if key in unread]
     wrong += [key for key in ("name", "version") if key not in fields]
+    # Simpler readers take lines that stand behind a broken one, where the parser sees text.
+    header = re.split(r"\r?\n\r?\n", text, maxsplit=1)[0]
+    lines = [key.lower() for key in re.findall(r"^(Name|Version) *:", header, re.M | re.I)]
+    wrong += [key for key in ("name", "version") if lines.count(key) != 1]
     if wrong:
         why = f"METADATA has no single {wrong[0]}"
         raise WheelRefused(archive.wheel, "metadata_invalid", why)
@@ -185,7 +189,11 @@ def _entry_points(archive: Archive, info: str) -> Mapping[str, Mapping[str, str]
     if path not in archive.names:
         return {}
     parser = configparser.ConfigParser(
-        delimiters=("=",), interpolation=None, default_section="\0", empty_lines_in_values=False
+        delimiters=("=",),
+        comment_prefixes=("#",),
+        interpolation=None,
+        default_section="\0",
+        empty_lines_in_values=False,
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
@@ -193,7 +201,12 @@ def _entry_points(archive: Archive, info: str) -> Mapping[str, Mapping[str, str]
     except configparser.Error as error:
         why = f"entry_points.txt cannot be read: {shown(error.message)}"
         raise WheelRefused(archive.wheel, "metadata_invalid", why) from error
-    return {group.strip(): dict(parser[group]) for group in parser.sections()}
+    groups = {group.strip(): dict(parser[group]) for group in parser.sections()}
+    for value in (value for group in groups.values() for value in group.values()):
+        if "\n" in value:  # to readers that strip their lines a second line may begin a group
+            why = f"entry_points.txt has a value of several lines: {shown(value)}"
+            raise WheelRefused(archive.wheel, "metadata_invalid", why)
+    return groups
 
 
 def _text(archive: Archive, path: str, most: int, missing: str) -> str:
