@@ -1,4 +1,4 @@
-"""The conformance suite of the command, and what its own words promise."""
+"""The conformance suites of the command and the launcher, and what the command's words promise."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ if not entry_points(group="llama_core", name="train"):
 
 from llama_plugin_train.cli.command import train
 
-from llama_core.testing import CommandContract
+from llama_core.testing import CommandContract, LauncherContract
 
 
 class TestCommand(CommandContract):
     provides = "train"
+
+
+@pytest.mark.slow  # each of a dozen jobs starts an agent, which imports torch
+class TestLauncher(LauncherContract):
+    provides = "torchrun"
 
 
 def test_every_command_has_an_example_and_speaks_json() -> None:

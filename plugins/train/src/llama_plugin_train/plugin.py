@@ -9,6 +9,8 @@ from llama_core import hookimpl
 if TYPE_CHECKING:
     import click
 
+    from llama_core.contracts.launcher import Launcher
+
 
 @hookimpl
 def llama_add_command(name: str) -> click.Command | None:
@@ -17,3 +19,12 @@ def llama_add_command(name: str) -> click.Command | None:
     from llama_plugin_train.cli.command import train
 
     return train
+
+
+@hookimpl
+def llama_create_launcher(name: str) -> Launcher | None:
+    if name != "torchrun":
+        return None
+    from llama_plugin_train.loop.launching import Torchrun
+
+    return Torchrun()

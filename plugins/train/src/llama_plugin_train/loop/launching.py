@@ -1,7 +1,7 @@
 """Starting the ranks of a run through whatever launcher the configuration names.
 
-`torchrun` is here; others, for many machines, come as plugins of the kind `launcher`. A job that
-dies is begun again, and its run goes on from the newest checkpoint.
+`torchrun` is here; others, for many machines, come with plugins of their own. A job that dies is
+begun again, and its run goes on from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ def start(
     program: str = RANK,
 ) -> RunningJob:
     """All ranks of the run in a folder; `program` is the module that each of them is."""
-    name = config.distributed.launcher
-    launcher: Launcher = Torchrun() if name == Torchrun.name else plugins.create(SPEC, name)
+    launcher: Launcher = plugins.create(SPEC, config.distributed.launcher)
     changed = [f"{word}={json.dumps(value)}" for word, value in (overrides or {}).items()]
     threads = config.train.threads or max(1, (os.cpu_count() or 1) // config.distributed.ranks)
     return launcher.launch(
@@ -49,8 +48,6 @@ def start(
 
 class Torchrun:
     """torch's elastic agent, in a process of its own, for ranks on this machine."""
-
-    name = "torchrun"
 
     def launch(self, job: Job) -> RunningJob:
         if shutil.which(job.argv[0]) is None:

@@ -43,6 +43,7 @@ def take_part(
     were started, whatever the configuration says."""
     import torch
 
+    from llama_plugin_train.loop.machine import keep_freed_memory
     from llama_plugin_train.loop.ranks import Ranks
     from llama_plugin_train.loop.trainer import Trainer
 
@@ -50,6 +51,8 @@ def take_part(
     config = configured(folder, {**(overrides or {}), "distributed.ranks": count})
     wanted = config.train.device
     cuda = torch.cuda.is_available() if wanted == "auto" else wanted == "cuda"
+    if not cuda:
+        keep_freed_memory()
     ranks = Ranks.join("cuda" if cuda else "cpu", folder / "meeting")
     try:
         if not ranks.first:
