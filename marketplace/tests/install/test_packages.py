@@ -33,15 +33,15 @@ class Index:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, f"{url}/simple/"
 
-    def put(self, made: Made, *, digest: bool = True) -> Path:
+    def put(self, made: Made, *, digest: str = "") -> Path:
         wheel = made.write(self.folder / "files")
         self.page(made.name, wheel, digest=digest)
         return wheel
 
-    def page(self, name: str, file: Path, *, digest: bool = True) -> None:
+    def page(self, name: str, file: Path, *, digest: str = "") -> None:
         page = self.folder / "simple" / name / "index.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        mark = f"#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}" if digest else ""
+        mark = f"#sha256={digest or hashlib.sha256(file.read_bytes()).hexdigest()}"
         before = page.read_text() if page.exists() else "<!DOCTYPE html>"
         page.write_text(f'{before}<a href="/files/{file.name}{mark}">{file.name}</a>\n')
 
@@ -132,8 +132,8 @@ DECOYS: dict[str, tuple[Callable[[Index], object], type[LlamaError], str]] = {
     "nothing": (lambda index: None, CannotResolve, "metre-fast"),
     "an sdist": (
         lambda index: index.page("metre-fast", _sdist(index)), CannotResolve, "metre-fast"),
-    "a wheel without a digest that lies": (
-        lambda index: index.put(metre(), digest=False), CannotResolve, "names no SHA-256"),
+    "a wheel that is not its digest": (
+        lambda index: index.put(metre(), digest="0" * 64), CannotResolve, "(?i)hash"),
     "a wheel with a .pth": (
         lambda index: index.put(metre(files={"x.pth": b"import os"})), WheelRefused, "x.pth"),
     "a wheel that shadows": (
@@ -141,7 +141,8 @@ DECOYS: dict[str, tuple[Callable[[Index], object], type[LlamaError], str]] = {
     "a wheel with a module that is here": (
         lambda index: index.put(metre(files={"numpy/x.py": b""})), InstallFailed, "'numpy'"),
     "a wheel that moves what is here": (
-        lambda index: index.put(metre(requires=("numpy<1",))), CannotResolve, "numpy"),
+        lambda index: index.put(metre(requires=("numpy<1",))), CannotResolve,
+        "metre-fast 1.0 depends on numpy<1; here is numpy=="),
     "a plugin that nobody signed": (
         lambda index: index.put(Made(plugin="metre", dist="metre-fast")), InstallFailed,
         "no index that you trust signs for it"),

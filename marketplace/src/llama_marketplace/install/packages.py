@@ -12,6 +12,7 @@ import ensurepip
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,19 +92,17 @@ class Packages:
 
     def _pip(self, *arguments: str | Path, what: str) -> None:
         command = [
-            *_pip_command(), *map(str, arguments), "--quiet", "--no-input", "--only-binary",
-            ":all:", "--disable-pip-version-check",
+            *_pip_command(), *map(str, arguments), "--no-input", "--progress-bar", "off",
+            "--only-binary", ":all:", "--disable-pip-version-check",
         ]  # fmt: skip
         settings = self._pip_settings()
         for key, value in settings.items():
             command += [f"--{key}", value]
         done = _run(command)
         if done.returncode != 0:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            why = "; ".join(dict.fromkeys(line.removeprefix("ERROR: ") for line in said))
             raise CannotResolve(
                 f"the package index has no set of wheels for {plain(what, 200)} beside what is "
-                f"here: {plain(why or done.stderr.strip(), 600)}"
+                f"here: {plain(_reason(done.stdout, done.stderr), 600)}"
             )
 
     def _pip_settings(self) -> dict[str, str]:
@@ -136,6 +135,16 @@ def _pip_command() -> list[str]:
             remedy=f"{sys.executable} -m ensurepip",
         )
     return [sys.executable, "-P", str(bundled[-1] / "pip")]
+
+
+def _reason(out: str, err: str) -> str:
+    """Why pip gave up: what contradicts what, or else its errors."""
+    conflict = re.search(r"conflict is caused by:\n((?:[ ]+.+\n)+)", out + err)
+    if conflict:
+        lines = [line.strip() for line in conflict[1].splitlines()]
+        return "; ".join(lines).replace("The user requested (constraint)", "here is")
+    said = [line.removeprefix("ERROR: ") for line in err.splitlines() if line.startswith("ERROR")]
+    return "; ".join(dict.fromkeys(said)) or err.strip()
 
 
 def _run(command: list[str], *, configured: bool = False) -> subprocess.CompletedProcess[str]:
