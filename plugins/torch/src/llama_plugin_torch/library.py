@@ -124,7 +124,9 @@ def loader(config: Mapping[str, Any]) -> str:
         return f"transformers cannot be imported ({error}); {INSTALL}"
     kind = config.get("model_type")
     known = configuration_auto.CONFIG_MAPPING_NAMES
-    if not isinstance(kind, str) or kind not in known:
+    if kind is not None and not isinstance(kind, str):
+        return f"the config's model_type is {plain(repr(kind))}, and must be a text"
+    if kind not in known:
         if config.get("auto_map"):
             return f"model_type {kind!r} needs code from the checkpoint, which is never run"
         near = did_you_mean(str(kind), known)
