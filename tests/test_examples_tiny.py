@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from .running import ROOT, inside
-
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "plugins/model-tiny/recipe/run/scores.json").is_file(),
-    reason="the bundled model has not been trained yet",
-)
+from .running import inside
 
 
 def test_a_conversation_tells_the_story_that_one_asks_for() -> None:

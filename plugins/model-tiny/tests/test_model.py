@@ -14,7 +14,6 @@ from llama_core.engine.finding import find_model
 from llama_core.engine.suite import read_suite
 
 MOST_BYTES = 32 * 1000 * 1000
-SCORES = Path(__file__).parents[1] / "recipe" / "run" / "scores.json"
 
 
 def test_a_folder_that_is_not_whole_says_what_it_lacks(tmp_path: Path) -> None:
@@ -32,13 +31,8 @@ def test_a_whole_folder_is_where_it_is(tmp_path: Path) -> None:
     assert Tiny(tmp_path).path() == tmp_path
 
 
-def test_the_name_finds_the_folder_or_says_why_not() -> None:
-    plugins = Plugins(discover(), Config())
-    if SCORES.is_file():
-        assert find_model(plugins, "tiny").path == FOLDER
-    else:
-        with pytest.raises(ModelIncomplete, match="the model 'tiny' is not whole"):
-            find_model(plugins, "tiny")
+def test_the_name_finds_the_folder() -> None:
+    assert find_model(Plugins(discover(), Config()), "tiny").path == FOLDER
 
 
 def test_the_model_stays_small() -> None:
