@@ -66,13 +66,21 @@ def test_signals_during_steps_are_handled_and_change_no_bit(program, ticking) ->
         assert np.array_equal(answer(program), whole)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A job that a shell starts in the background ignores interrupts, and so none would come."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def step_until(timer: threading.Timer, program: CpuProgram) -> None:
     timer.start()
     while True:
         answer(program)
 
 
-def test_an_interrupt_ends_the_caller_and_not_the_program(program) -> None:
+def test_an_interrupt_ends_the_caller_and_not_the_program(program, interruptible) -> None:
     """Ctrl-C comes in the middle of steps: KeyboardInterrupt, and the next step is whole."""
     whole = answer(program)
     for delay in (0.001, 0.002, 0.005, 0.01, 0.02):
