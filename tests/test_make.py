@@ -19,6 +19,7 @@ LLAMA = """#!/bin/sh
 for each in "$@"; do printf '<%s>' "$each"; done
 """
 STORY = "Tell me a story about a fox."
+OUTER = ("PROMPT", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of the make that runs these tests
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def make(tree: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name not in ("PROMPT", "MAKEFLAGS")}
+    env = {name: value for name, value in os.environ.items() if name not in OUTER}
     return subprocess.run(
         ["make", *arguments], cwd=tree, env=env, input=stdin, capture_output=True, text=True
     )
