@@ -23,6 +23,10 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for where in MEMBERS for path in ROOT.glob(where))
 EXTRAS = "optional-dependencies"
 CONSTRAINTS = ROOT / "constraints.txt"
+# What a parser makes of thousands of bytes is the same beside whatever is installed.
+ELSEWHERE = ["tests/fuzz"]
+# Most of core's time, and of what it imports little that the rest does not: whole in test-all.
+LONGEST = ["tests/engine", "tests/model"]
 
 
 def settings(folder: Path) -> dict:
@@ -34,10 +38,16 @@ def is_heavy(folder: Path) -> bool:
 
 
 def parameters() -> list:
-    return [
-        pytest.param(each, id=each.name, marks=[pytest.mark.slow] if is_heavy(each) else [])
+    quick = [
+        pytest.param(
+            each,
+            ELSEWHERE + (LONGEST if each.name == "core" else []),
+            id=each.name,
+            marks=[pytest.mark.slow] if is_heavy(each) else [],
+        )
         for each in FOLDERS
     ]
+    return [*quick, pytest.param(ROOT / "core", ELSEWHERE, id="core whole", marks=pytest.mark.slow)]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -93,9 +103,13 @@ def core_alone(core: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
     return made
 
 
-@pytest.mark.parametrize("folder", parameters())
+@pytest.mark.parametrize(("folder", "ignored"), parameters())
 def test_it_installs_alone_and_passes_its_own_tests(
-    folder: Path, core: tuple[Path, Path], core_alone: Environment, tmp_path: Path
+    folder: Path,
+    ignored: list[str],
+    core: tuple[Path, Path],
+    core_alone: Environment,
+    tmp_path: Path,
 ) -> None:
     sdist, wheel = core if folder.name == "core" else build(folder, tmp_path / "dist")
     check_contents(folder, sdist, wheel)
@@ -113,8 +127,7 @@ def test_it_installs_alone_and_passes_its_own_tests(
     command = ["-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"]
     # These files are few and come last: what they start has every core to itself.
     command += ["--numprocesses", "auto", "--maxprocesses", "8", "--dist", "loadfile"]
-    # What a parser makes of thousands of bytes is the same beside whatever is installed.
-    command += ["--ignore", "tests/fuzz"]
+    command += [f"--ignore={each}" for each in ignored]
     # The tests see the installed package alone: the sources lie elsewhere in the sdist.
     out = run(alone.python, *command, "-m", "not slow", "tests", cwd=unpacked)
     assert " passed" in out

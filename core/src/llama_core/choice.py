@@ -39,6 +39,17 @@ class BackendChoice(Choice):
     backend: Backend
 
 
+def check_combines(plugins: Plugins, choice: Choice, power: str, what: str) -> None:
+    """Refuse what the manifest of the chosen backend or provider rules out; no list, no rule."""
+    combines = plugins.resolve(choice.kind, choice.name).provides.combines
+    if combines and power not in combines:
+        raise MissingCapability(
+            f"{what} cannot be used with {choice.kind} '{choice.name}': by its manifest it "
+            f"combines with {', '.join(combines)}, and not with {power}",
+            remedy=f"Leave it out, or name another --{choice.kind}.",
+        )
+
+
 def devices_of(plugins: Plugins, name: str, backend: Backend) -> Devices:
     """A backend's devices; a fault while looking is its reason for having none."""
     owner = plugins.resolve(SPEC.kind, name).plugin.name

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from llama_core.discovery import BUILTIN, Found
+from llama_core.durable import replace_file
 from llama_core.errors import ConfigError
 from llama_core.tables import read_table
 
@@ -80,13 +81,8 @@ def write(file: Path, plugins: Iterable[Found]) -> dict[str, Locked]:
         text += f"\n[plugins.{name}]\n"
         for key in Locked.__slots__:
             text += f"{key} = {json.dumps(getattr(entry, key))}\n"
-    beside = file.with_name(file.name + ".new")
     try:
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
+        replace_file(file, [text.encode()])
     except OSError as error:
         raise ConfigError(f"cannot write the lock file {file}: {error.strerror}") from error
     return entries

@@ -11,6 +11,7 @@ import pytest
 
 from llama_core.contracts.format import ModelFiles
 from llama_core.model.chat import ChatError, ChatTemplate, chat_template, plain_data
+from llama_core.model.chat.budget import Budget
 from llama_core.model.tokenizer import Tokenizer
 from llama_core.model.weights import DenseWeights
 
@@ -231,6 +232,17 @@ def test_bombs_end_within_their_time(number: int) -> None:
     with suppress(ChatError):
         assert len(render(BOMBS[number])) < 1000
     assert time.monotonic() - began < 10  # a watchdog at ten times the goal
+
+
+def test_a_busy_machine_is_not_the_templates_fault() -> None:
+    """What counts is the time that the template computed, not the time that passed."""
+    budget, used = Budget(seconds=0.02, characters=100), time.thread_time()
+    time.sleep(0.05)
+    budget.tick()
+    while time.thread_time() < used + 0.02:
+        pass
+    with pytest.raises(ChatError, match=r"computed for more than 0\.02 seconds"):
+        budget.tick()
 
 
 def test_messages_that_are_large_are_no_bombs() -> None:

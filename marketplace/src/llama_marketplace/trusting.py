@@ -6,12 +6,12 @@ written.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llama_core.config import user_config_file
+from llama_core.durable import replace_file
 from llama_core.errors import ConfigError, did_you_mean, plain
 from llama_marketplace.sources import SECTION, Source, configured, from_entry
 
@@ -76,10 +76,4 @@ def _read() -> tuple[Any, Path]:
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(file.name + ".new")
-    with beside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    configured(beside)
-    beside.replace(file)
+    replace_file(file.resolve(), [text.encode()], check=configured)  # a link stays one

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from llama_core.durable import sync_folder
 from llama_core.errors import LlamaError, plain
 
 _DIGESTS, _PARTS = ".digests", ".parts"
@@ -152,7 +153,7 @@ class _Aside:
         self.file.close()
         self.path.replace(target)
         if durable:
-            _sync(target.parent)
+            sync_folder(target.parent)
 
 
 def _known(path: Path) -> list[str]:
@@ -169,17 +170,7 @@ def _make(folder: Path) -> None:
     if folder.parent != folder:
         _make(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":
-        return  # a folder cannot be opened there; NTFS keeps its own journal of names
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder.parent)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from llama_core.config import FILE_NAME, Config, user_config_file
+from llama_core.durable import replace_file
 from llama_core.errors import ConfigError
 
 
@@ -47,9 +47,4 @@ def _check_not_overruled(config: Config, name: str, *, on: bool, file: Path) -> 
 
 def _replace(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(file.name + ".new")
-    with beside.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
+    replace_file(file.resolve(), [text.encode()])  # a link stays one

@@ -6,9 +6,12 @@ standard capabilities by name only; a chain of one's own is written as links dir
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from llama_core.engine.request import Link
+
+# They never make another token the likeliest, so before a greedy choice they do nothing.
+_FIRST_STAYS_FIRST = ("temperature", "top-k", "top-p", "min-p", "top-n-sigma")
 
 
 def standard(
@@ -26,8 +29,14 @@ def standard(
     min_tokens: int = 0,
     logit_bias: Mapping[str, float] | None = None,
     bad_words: Sequence[Sequence[int]] = (),
+    transforms: Sequence[Link] = (),
+    sampler: Link | None = None,
 ) -> tuple[tuple[Link, ...], Link]:
-    """Transforms and sampler; what is at its neutral value is left out. Temperature 0 is greedy."""
+    """Transforms and sampler; what is at its neutral value is left out. Temperature 0 is greedy.
+
+    `transforms` come behind all others, in their order; `sampler` ends the chain instead of the one
+    that the temperature chooses.
+    """
     links: list[tuple[bool, Link]] = [
         (repetition_penalty != 1, Link("repetition", {"penalty": repetition_penalty})),
         (presence_penalty != 0, Link("presence", {"penalty": presence_penalty})),
@@ -46,5 +55,37 @@ def standard(
             (top_p != 1, Link("top-p", {"p": top_p})),
             (min_p != 0, Link("min-p", {"p": min_p})),
         ]
-    sampler = Link("greedy") if temperature == 0 else Link("sample")
-    return tuple(link for used, link in links if used), sampler
+    sampler = sampler or (Link("greedy") if temperature == 0 else Link("sample"))
+    return (*(link for used, link in links if used), *transforms), sampler
+
+
+def contradiction(
+    said: Collection[str],
+    temperature: float,
+    transforms: Sequence[Link],
+    sampler: Link | None,
+    *,
+    is_argmax: bool = False,
+) -> str | None:
+    """Why what was said cannot all be meant, or None.
+
+    `said` are the numbers that were given, in the spelling that the answer is to have; `is_argmax`
+    is whether the sampler takes the likeliest token.
+    """
+    if sampler is not None and temperature == 0 and "temperature" in said:
+        return (
+            f"temperature 0 takes the likeliest token, and sampler '{sampler.name}' is to choose "
+            "one: leave out one of the two"
+        )
+    greedy = temperature == 0 if sampler is None else is_argmax
+    if not greedy:
+        return None
+    idle = [name for name in said if name.replace("_", "-") in _FIRST_STAYS_FIRST]
+    if sampler is None and "temperature" in idle:
+        idle.remove("temperature")  # it is what makes the choice greedy
+    idle += [f"transform '{each.name}'" for each in transforms if each.name in _FIRST_STAYS_FIRST]
+    if not idle:
+        return None
+    if sampler is None:
+        return f"{idle[0]} does nothing at temperature 0: give another temperature"
+    return f"{idle[0]} does nothing: sampler '{sampler.name}' takes the likeliest token"

@@ -7,12 +7,14 @@ that fails costs speed and nothing else, and is named in `fault`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from llama_core.contracts.drafter import Drafter, DraftRequest
+from llama_core.contracts.drafter import SPEC, Drafter, DraftRequest
 from llama_core.engine.answer import Answer
 from llama_core.engine.sequence import Sequence as Stream
 from llama_core.errors import LlamaError
 from llama_core.isolation import explain, let_pass
+from llama_core.plugins import Plugins
 
 
 class Drafting:
@@ -22,10 +24,16 @@ class Drafting:
         self.drafter = drafter
         self.most = most
         self.vocab_size = vocab_size
+        self.name = type(drafter).__name__
         self.fault: str | None = None  # why the drafter was put out of use
+        self._plugins: Plugins | None = None  # None: it is the application's own
         self.num_drafts = 0
         self.num_draft_tokens = 0
         self.num_accepted = 0
+
+    def asked_for(self, plugins: Plugins, name: str) -> None:
+        """The drafter was asked for by name: its faults are its plugin's, and users are told."""
+        self._plugins, self.name = plugins, name
 
     def propose(
         self, running: Sequence[Stream], answers: Mapping[int, Answer]
@@ -42,7 +50,11 @@ class Drafting:
                 asked.append(DraftRequest(stream.id, stream.tokens, most))
         if not asked:
             return failed
-        for request, guess in zip(asked, self._guess(self.drafter, asked), strict=False):
+        try:
+            guesses = self._guess(self.drafter, asked)
+        except LlamaError as error:
+            return [(answers[request.sequence], error) for request in asked]
+        for request, guess in zip(asked, guesses, strict=False):
             answer = answers[request.sequence]
             try:
                 count = answer.chain.plausible(guess, self.vocab_size)
@@ -69,7 +81,8 @@ class Drafting:
             try:
                 self.drafter.release(stream.id)
             except BaseException as error:  # noqa: BLE001  it is a plugin's
-                self._blame(error)
+                with suppress(LlamaError):  # the answer is whole: it has no use for an error
+                    self._blame(error)
 
     def _guess(self, drafter: Drafter, asked: Sequence[DraftRequest]) -> list[list[int]]:
         try:
@@ -87,6 +100,12 @@ class Drafting:
         return guesses
 
     def _blame(self, error: BaseException) -> None:
+        """Go on without it, which is slower; raises where strict mode forbids that."""
         let_pass(error)
-        self.fault = f"drafter {type(self.drafter).__name__} failed: {explain(error)}"
+        why = explain(error)
+        self.fault = f"drafter {self.name} failed: {why}"
         self.drafter = None
+        if self._plugins is not None:
+            owner = self._plugins.resolve(SPEC.kind, self.name).plugin.name
+            self._plugins.fault(owner, f"drafter '{self.name}'", why, error)
+            self._plugins.announcements.fallback(f"answers come without drafts: {self.fault}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from llama_core.cli.output import emit, json_option
+from llama_core.cli.output import json_option
 from llama_marketplace.cli import shopping
 
 
@@ -28,14 +28,11 @@ def command(
         raise click.UsageError("--wheel goes with one plugin")
     planner = shopping.planner(package_index)
     wanted = [shopping.wanted(each, planner.sources, wheel) for each in names]
-    plan = planner.install(wanted)
-    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
-    last = (
-        "nothing to do: this is what is installed"
-        if not plan.changes
-        else "nothing was done: --dry-run"
-        if dry_run
-        else f"installed as generation {number}; to take it back: llama marketplace rollback"
+    shopping.finish(
+        planner,
+        planner.install(wanted),
+        done="installed",
+        nothing="nothing to do: this is what is installed",
+        dry_run=dry_run,
+        as_json=as_json,
     )
-    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
-    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llama_core.cli.output import emit
 from llama_core.cli.progress import progress
 from llama_core.errors import LlamaError, did_you_mean, plain
 
@@ -126,6 +127,21 @@ def carry_out(planner: Planner, plan: Plan) -> int:
             plan, planner.generations, planner.packages, planner.base, count
         )
     return new.number
+
+
+def finish(
+    planner: Planner, plan: Plan, *, done: str, nothing: str, dry_run: bool, as_json: bool
+) -> None:
+    """Carry a plan out, unless it is only to be told, and tell it."""
+    number = plan.before.number if dry_run else carry_out(planner, plan)
+    if not plan.changes:
+        last = nothing
+    elif dry_run:
+        last = "nothing was done: --dry-run"
+    else:
+        last = f"{done} as generation {number}; to take it back: llama marketplace rollback"
+    told = {**facts(plan), "generation": number, "done": plan.changes and not dry_run}
+    emit(told, as_json, lambda: [*lines(plan), last])
 
 
 def facts(plan: Plan) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from llama_core.cli.output import emit, json_option
+from llama_core.cli.output import json_option
 from llama_marketplace.cli import shopping
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -23,14 +23,11 @@ def command(file: Path, package_index: str | None, dry_run: bool, as_json: bool)
 
     dists = locking.read(file)
     planner = shopping.planner(package_index)
-    plan = planner.exactly(dists)
-    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
-    last = (
-        f"this is what {file} names already"
-        if not plan.changes
-        else "nothing was done: --dry-run"
-        if dry_run
-        else f"done, as generation {number}; to take it back: llama marketplace rollback"
+    shopping.finish(
+        planner,
+        planner.exactly(dists),
+        done="done,",
+        nothing=f"this is what {file} names already",
+        dry_run=dry_run,
+        as_json=as_json,
     )
-    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
-    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

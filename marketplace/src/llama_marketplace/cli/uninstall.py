@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from llama_core.cli.output import emit, json_option
+from llama_core.cli.output import json_option
 from llama_marketplace.cli import shopping
 
 
@@ -23,12 +23,11 @@ def command(names: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     from llama_marketplace.sources import configured
 
     planner = Planner(configured(), Generations(), Packages())
-    plan = planner.uninstall(names)
-    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
-    last = (
-        "nothing was done: --dry-run"
-        if dry_run
-        else f"done, as generation {number}; to take it back: llama marketplace rollback"
+    shopping.finish(
+        planner,
+        planner.uninstall(names),
+        done="done,",
+        nothing="nothing to do",
+        dry_run=dry_run,
+        as_json=as_json,
     )
-    facts = {**shopping.facts(plan), "generation": number, "done": not dry_run}
-    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

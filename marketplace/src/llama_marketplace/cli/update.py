@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from llama_core.cli.output import emit, json_option
+from llama_core.cli.output import json_option
 from llama_marketplace.cli import shopping
 
 
@@ -22,14 +22,11 @@ def command(
     may be an older one; that is said.
     """
     planner = shopping.planner(package_index)
-    plan = planner.update(names)
-    number = plan.before.number if dry_run else shopping.carry_out(planner, plan)
-    last = (
-        "everything is in the newest version that fits"
-        if not plan.changes
-        else "nothing was done: --dry-run"
-        if dry_run
-        else f"updated as generation {number}; to take it back: llama marketplace rollback"
+    shopping.finish(
+        planner,
+        planner.update(names),
+        done="updated",
+        nothing="everything is in the newest version that fits",
+        dry_run=dry_run,
+        as_json=as_json,
     )
-    facts = {**shopping.facts(plan), "generation": number, "done": plan.changes and not dry_run}
-    emit(facts, as_json, lambda: [*shopping.lines(plan), last])

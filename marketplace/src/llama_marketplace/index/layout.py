@@ -13,6 +13,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llama_core.durable import replace_file
+
 # Fixed for all indexes: a client must know in which shard a name lies. Measured with 10,000
 # plugins: fewer make the changed shard large, more make the list of shards large.
 NUM_SHARDS = 128
@@ -70,13 +72,7 @@ def write_whole(file: Path, data: bytes, *, sync: bool = True) -> bool:
             return False
     except OSError:
         file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(file.name + ".new")
-    with beside.open("wb") as out:
-        out.write(data)
-        if sync:
-            out.flush()
-            os.fsync(out.fileno())
-    beside.replace(file)
+    replace_file(file, [data], sync=sync)
     return True
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core import overlay
+from llama_core.durable import replace_file, sync_folder
 from llama_core.errors import plain
 from llama_marketplace.install.faults import Damaged, InstallFailed
 
@@ -183,10 +184,7 @@ class Generations:
 
     def write(self, name: str, text: str) -> None:
         """Replace a file beside the generations whole."""
-        beside = self.home / f"{name}.new"
-        _write(beside, text)
-        os.replace(beside, self.home / name)
-        sync_folder(self.home)
+        replace_file(self.home / name, [text.encode()])
 
     def prune(self, kept: int = KEPT) -> list[int]:
         """Remove the oldest; never the one in force or the one that a rollback leads to."""
@@ -206,20 +204,7 @@ class Generations:
     def accept_base(self, number: int) -> None:
         """The environment as it is now was found to fit: say no more that it has changed."""
         file = self.folder(number) / overlay.BASE
-        beside = file.with_name(f"{overlay.BASE}.new")
-        _write(beside, overlay.fingerprint() + "\n")
-        os.replace(beside, file)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was renamed or made in a folder is on the disk; Windows has no such call."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        replace_file(file, [f"{overlay.fingerprint()}\n".encode()])
 
 
 def _write(file: Path, text: str) -> None:

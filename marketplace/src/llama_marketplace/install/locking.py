@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
+from llama_core.durable import replace_file
 from llama_core.errors import ConfigError, plain
 from llama_core.tables import read_table
 from llama_marketplace.install.generations import Dist
@@ -33,13 +33,8 @@ def write(file: Path, dists: Sequence[Dist]) -> None:
             if getattr(each, key) is not None:
                 text += f"{key} = {json.dumps(getattr(each, key))}\n"
         text += f"size = {each.size}\n"
-    beside = file.with_name(f"{file.name}.new")
     try:
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
+        replace_file(file, [text.encode()])
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from error
 

@@ -241,15 +241,21 @@ class Client:
     def _content(self, one: TargetFile, fetcher: FetcherInterface) -> bytes:
         if one.length > MAX_TARGET_BYTES:
             raise Untrusted(f"{one.path} of {self.url} has {one.length} bytes, more than any may")
+        from tuf.api.exceptions import LengthOrHashMismatchError
+
         name = self._file_of(one)
         file = self.targets / name
         try:
             data = file.read_bytes()
             one.verify_length_and_hashes(data)
-        except Exception:  # noqa: BLE001 - whatever is wrong with a cache, the index has it anew
-            data = fetcher.download_bytes(f"{self.url}targets/{name}", one.length)
-            one.verify_length_and_hashes(data)
-            write_whole(file, data, sync=False)
+            return data
+        except OSError:
+            pass  # not fetched before
+        except LengthOrHashMismatchError:
+            log.warning("%s is damaged and is fetched anew", file)
+        data = fetcher.download_bytes(f"{self.url}targets/{name}", one.length)
+        one.verify_length_and_hashes(data)
+        write_whole(file, data, sync=False)
         return data
 
     @staticmethod

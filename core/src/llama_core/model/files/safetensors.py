@@ -8,13 +8,13 @@ known elsewhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from llama_core.durable import replace_file
 from llama_core.model.encodings import Plain
 from llama_core.model.encodings.base import Array, Shape
 from llama_core.model.files.faults import ModelFileError, quoted
@@ -187,17 +187,9 @@ def little_endian(data: Array) -> Array:
 
 
 def write_whole(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """A file that is there whole or not at all, also when the disk fills up or the power fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A model file that is there whole or not at all; what goes wrong names it."""
     try:
-        with part.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        replace_file(path, chunks)
     except OSError as error:
         remedy = f"Nothing was left at {path}; free some space or choose another place."
         raise ModelFileError(path, [f"cannot write: {error.strerror}"], remedy=remedy) from error
-    finally:
-        part.unlink(missing_ok=True)

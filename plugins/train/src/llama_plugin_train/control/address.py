@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from llama_core.durable import replace_file
 from llama_core.web import is_loopback
 from llama_plugin_train.runs.faults import RunError
 
@@ -37,16 +37,9 @@ class Address:
     def write(self, run: Path) -> Path:
         """Put it into the run's folder, whole or not at all, readable by its owner alone."""
         target = run / FILE_NAME
-        draft = target.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
         text = json.dumps({"url": self.url, "token": self.token, "process": self.process})
         try:
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with open(handle, "w", encoding="utf-8") as file:
-                    file.write(text + "\n")
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
+            replace_file(target, [f"{text}\n".encode()], private=True)
         except OSError as error:
             raise RunError(f"cannot write {target}: {error.strerror}") from error
         return target

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.announce import Announcements
+from llama_core.durable import replace_file
 from llama_core.errors import LlamaError
 from llama_core.model.files.save_folder import new_place
 from llama_plugin_train.data.corpus import Corpus
@@ -26,7 +27,7 @@ from llama_plugin_train.data.shards import (
     read_manifest,
 )
 from llama_plugin_train.data.tokenizing import encoded
-from llama_plugin_train.sealed import digest_of, seal, write_durably
+from llama_plugin_train.sealed import digest_of, seal
 from llama_plugin_train.tokens.encoder import Encoder
 
 SHARD_TOKENS = 1 << 24
@@ -80,7 +81,7 @@ def prepare(
         }
         if corpus.digests() != sources:
             raise DataError(f"a file of '{corpus.name}' was changed while it was tokenized")
-        write_durably(part / MANIFEST, seal(body))
+        replace_file(part / MANIFEST, [seal(body)])
     return Shards(folder, progress)
 
 

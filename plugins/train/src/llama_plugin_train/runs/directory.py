@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.announce import Announcements
+from llama_core.durable import replace_file
 from llama_plugin_train.runs.changes import Changes
 from llama_plugin_train.runs.faults import RunError
 from llama_plugin_train.runs.journal import Journal
-from llama_plugin_train.sealed import read_sealed, seal, write_durably
+from llama_plugin_train.sealed import read_sealed, seal
 
 FORMAT, VERSION = "llama-train-run", 1
 _NAMED = ("llama-core", "llama-plugin-train", "torch", "numpy", "tokenizers", "safetensors")
@@ -80,8 +81,8 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             for name, text in (files or {}).items():
-                write_durably(path / name, text.encode())
-            write_durably(path / "run.json", seal(body))
+                replace_file(path / name, [text.encode()])
+            replace_file(path / "run.json", [seal(body)])
         except (TypeError, ValueError) as error:
             raise RunError(f"the configuration of a run must be JSON: {error}") from error
         except OSError as error:
