@@ -33,6 +33,8 @@ from llama_core.errors import (
 )
 from llama_core.manifest import Manifest, Provides, Requires, parse
 
+MOST_NAMED = 20  # of a kind's capabilities in one line
+
 
 class State(StrEnum):
     """Where a plugin stands."""
@@ -290,7 +292,8 @@ class Catalogue:
     def _missing(self, kind: str, name: str, rejected: list[Capability]) -> LlamaError:
         if len(rejected) == 1 and rejected[0].reason is not None:
             return copy.copy(rejected[0].reason)  # raised anew, it would hold every traceback
-        near = did_you_mean(name, self.names(kind))
+        known = self.names(kind)
+        near = did_you_mean(name, known)
         elsewhere = [k for k, n in self._by_name if n == name and k != kind]
         reasons = [f"plugin '{one.plugin.name}': {one.reason}" for one in rejected if one.reason]
         package = name.rpartition("/")[0] or name
@@ -300,6 +303,9 @@ class Catalogue:
         hints = [near, *(f"there is a {each} '{name}'" for each in elsewhere)]
         if not near and not elsewhere and not rejected and package not in self.installed:
             hints.append(f"a plugin may add that {kind}; the project's README lists those known")
+        if known and not near and not rejected:
+            more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+            hints.append(f"usable here: {', '.join(known[:MOST_NAMED])}{more}")
         return MissingCapability(
             sentence(f"no usable plugin provides {kind} '{name}'", *reasons),
             remedy=sentence(*hints, "`llama plugins list` shows what is here"),

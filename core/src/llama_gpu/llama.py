@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from weakref import finalize
 
+from llama_core.contracts.drafter import Drafter
 from llama_core.contracts.rewrite import Rewrite
 from llama_core.contracts.step import Plan
 from llama_core.engine.faults import InvalidRequest
@@ -21,7 +22,7 @@ from llama_core.engine.request import Limits
 from llama_core.errors import ConfigError, LlamaError
 from llama_core.model.architectures import model_type
 from llama_core.plugins import Plugins
-from llama_gpu.asking import Asking, of_prompt
+from llama_gpu.asking import Asking, Named, of_prompt
 from llama_gpu.machine import detect
 from llama_gpu.memory import memory_usage
 
@@ -44,11 +45,12 @@ class LlamaGPU:
         plan: Plan | None = None,
         limits: Limits | None = None,
         act: str = "auto",
+        drafter: Drafter | Named | None = None,
         plugins: Plugins | None = None,
     ) -> None:
         """Load a folder, a file, `hf:org/name` or a model plugin's name.
 
-        What follows from `backend` to `act` is as in `llama_core.engine.load.load`.
+        What follows from `backend` to `drafter` is as in `llama_core.engine.load.load`.
         """
         for name, said in (("prefer_gpu", prefer_gpu), ("auto_detect_aws", auto_detect_aws)):
             if not isinstance(said, bool):
@@ -66,6 +68,7 @@ class LlamaGPU:
             limits=limits,
             prefer_gpu=prefer_gpu,
             act=act,
+            drafter=drafter,
         )
         self._dropped = finalize(self, self._loaded.engine.let_go, self._loaded.close)
         self._dropped.atexit = False  # the end of the process waits for no step
@@ -84,10 +87,29 @@ class LlamaGPU:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        transforms: Sequence[Named] = (),
+        sampler: Named | None = None,
+        preprocessors: Sequence[Named] = (),
+        postprocessors: Sequence[Named] = (),
     ) -> str:
-        """The model's continuation of a text: up to 256 tokens, unless `max_tokens` is given."""
+        """The model's continuation of a text: up to 256 tokens, unless `max_tokens` is given.
+
+        Transforms, sampler and processors are names of capabilities, or pairs of name and options;
+        transforms come behind what the numbers do, and without a processor nothing is answered.
+        """
         asking = Asking(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+            max_tokens,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            seed,
+            stop,
+            transforms,
+            sampler,
+            preprocessors,
+            postprocessors,
         )
         result = self._loaded.engine.generate(asking.request(self._loaded, prompt))
         return result.choices[0].text
@@ -105,6 +127,10 @@ class LlamaGPU:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        transforms: Sequence[Named] = (),
+        sampler: Named | None = None,
+        preprocessors: Sequence[Named] = (),
+        postprocessors: Sequence[Named] = (),
     ) -> list[str]:
         """The continuations of many texts, in their order; `batch_size` are under way at a time.
 
@@ -122,7 +148,18 @@ class LlamaGPU:
                 f"batch_size must be a whole number from 1, not {batch_size!r}", param="batch_size"
             )
         asking = Asking(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+            max_tokens,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            seed,
+            stop,
+            transforms,
+            sampler,
+            preprocessors,
+            postprocessors,
         )
         requests = []
         for number, prompt in enumerate(prompts):
@@ -151,10 +188,25 @@ class LlamaGPU:
         repetition_penalty: float = 1.0,
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
+        transforms: Sequence[Named] = (),
+        sampler: Named | None = None,
+        preprocessors: Sequence[Named] = (),
+        postprocessors: Sequence[Named] = (),
     ) -> Generator[str]:
         """The same text as `infer`, in pieces as they come. Closing the generator cancels it."""
         asking = Asking(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop
+            max_tokens,
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition_penalty,
+            seed,
+            stop,
+            transforms,
+            sampler,
+            preprocessors,
+            postprocessors,
         )
         request = asking.request(self._loaded, prompt)  # now: a mistake is not the reader's
 
@@ -187,6 +239,7 @@ class LlamaGPU:
             "model": loaded.name,
             "architecture": model_type(loaded.files.config),
             "rewrites": [] if loaded.graph is None else list(loaded.graph.rewrites),
+            "drafter": None if loaded.drafter is None else loaded.drafter[0],
             "parallel": None if self._parallel is None else self._parallel.strategy,
             "invariance": loaded.program.invariance,
             "load_seconds": loaded.load_seconds,

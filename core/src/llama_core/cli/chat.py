@@ -11,6 +11,7 @@ import click
 
 from llama_core.cli.app import Session
 from llama_core.cli.loading import complete_model, model_options, opened
+from llama_core.cli.named import Pair, check, processor_options, uses
 from llama_core.cli.output import json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.sampling import params, sampling_options
@@ -36,6 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--load", "saved", type=_FILE, help="Go on with a conversation that was saved.")
 @model_options
 @sampling_options
+@processor_options
 @json_option
 @pass_session
 def command(
@@ -50,8 +52,10 @@ def command(
     backend: str | None,
     program: str | None,
     context: int | None,
-    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    rewrite: tuple[Pair, ...],
     act: str,
+    drafter: Pair | None,
+    preprocessor: tuple[Pair, ...],
     as_json: bool,
     **said: Any,
 ) -> None:
@@ -66,15 +70,29 @@ def command(
     question = prompt if prompt is not None or interactive else _piped()
     template = None if chat_template is None else _text(chat_template)
     offered = [] if tools is None else _tools(tools)
+    first = uses(preprocessor)
+    check(session.plugins, said, first)
     with opened(
-        session, model, backend=backend, program=program, context=context, rewrite=rewrite, act=act
+        session,
+        model,
+        backend=backend,
+        program=program,
+        context=context,
+        rewrite=rewrite,
+        act=act,
+        drafter=drafter,
     ) as loaded:
         from llama_core.cli.chat_file import load_conversation
         from llama_core.cli.chat_loop import Loop
         from llama_core.engine.conversation import Conversation
 
         conversation = Conversation(
-            loaded, template=template, system=system, tools=offered, variables=variables
+            loaded,
+            template=template,
+            system=system,
+            tools=offered,
+            variables=variables,
+            preprocessors=first,
         )
         params(said, loaded.files.generation)  # a mistake in them is said before the first question
         if saved is not None:
@@ -99,7 +117,7 @@ def _ask_once(conversation: Any, question: str, said: Any, *, as_json: bool) -> 
     screen = None if as_json else Screen(terminal=sys.stdout.isatty())
     found = answer(loaded, turn, screen)
     if as_json:
-        click.echo(json.dumps(found.facts(loaded), ensure_ascii=False))
+        click.echo(json.dumps(found.facts(conversation), ensure_ascii=False))
     if found.interrupted:
         raise click.Abort from KeyboardInterrupt()
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llama_core.contracts.postprocessor import Piece, tool_calls
-from llama_core.engine.conversation import Turn, channel
+from llama_core.cli.named import used
+from llama_core.contracts.postprocessor import Piece, channel, tool_calls
 from llama_core.engine.faces import Choice, Result
 
 if TYPE_CHECKING:
+    from llama_core.engine.conversation import Conversation, Turn
     from llama_core.engine.load import Loaded
 
 # A terminal obeys what it is sent, and a model sends what it likes: escapes are shown, not obeyed.
@@ -108,9 +109,9 @@ class Answered:
             said.append(f"cut off: {why}")
         return ", ".join(said)
 
-    def facts(self, loaded: Loaded) -> dict[str, Any]:
+    def facts(self, conversation: Conversation) -> dict[str, Any]:
         """As one object, for machines."""
-        choice = self.choice
+        choice, loaded = self.choice, conversation.loaded
         return {
             "text": choice.text,
             "reasoning": channel(choice.pieces, "reasoning") or None,
@@ -122,6 +123,7 @@ class Answered:
                 "name": loaded.choice.name,
                 "reason": loaded.choice.reason,
             },
+            "used": used(loaded, self.turn.request.params, conversation.preprocessors),
             "left_out_turns": self.turn.num_left_out,
             "usage": asdict(choice.usage) if choice.usage else None,
             "seconds": {

@@ -14,7 +14,7 @@ import click
 from llama_core.cli import sampling
 from llama_core.cli.chat_answer import Answered, Screen, answer
 from llama_core.cli.chat_file import load_conversation, save_conversation
-from llama_core.contracts.transform import SPEC as TRANSFORM
+from llama_core.cli.named import MANY, NAMED, check, spelled
 from llama_core.engine.conversation import Conversation, Turn
 from llama_core.engine.request import Link, Params
 from llama_core.errors import LlamaError, did_you_mean, sentence
@@ -22,7 +22,8 @@ from llama_core.errors import LlamaError, did_you_mean, sentence
 HELP = """\
 /help               this list
 /system [TEXT]      show the system prompt, or replace it; "" takes it away
-/set [NAME VALUE]   show how tokens are chosen, or change it: /set temperature 0.7
+/set [NAME VALUE]   show how tokens are chosen, or change it: /set temperature 0.7,
+                    /set sampler mirostat:tau=3, /set transform dry no-repeat-ngram:n=4
 /undo               take back the last thing you said, and its answer
 /regen              another answer to what you said last
 /result TEXT        what the tool gave that the model has called
@@ -107,7 +108,7 @@ class Loop:
             self.conversation.messages[:] = kept
             raise
         if self.as_json:
-            click.echo(json.dumps(found.facts(self.loaded), ensure_ascii=False))
+            click.echo(json.dumps(found.facts(self.conversation), ensure_ascii=False))
         if found.interrupted and not found.choice.pieces:
             self.conversation.messages[:] = kept
             _aside("nothing was answered: the conversation is as it was before")
@@ -183,12 +184,16 @@ class Loop:
         if name:
             changed = {**self.said, name: _setting(name, value.strip())}
             params = sampling.params(changed, self.loaded.files.generation)
+            check(self.loaded.plugins, changed)
             for link in _links(params)[:-1]:
-                self.loaded.plugins.create(TRANSFORM, link.name, link.options)
+                self.loaded.plugins.create("transform", link.name, link.options)
             self.said = changed
         for name, value in self._chosen().items():
             if name == "stop":
                 click.echo(f"stop: {', '.join(map(repr, value))}")
+            elif name in NAMED:
+                pairs = value if name in MANY else [value]
+                click.echo(f"{name}: {' '.join(map(spelled, pairs))}")
             else:
                 click.echo(f"{name}: {value}" + GREEDY * (name == "temperature" and not value))
 
@@ -208,6 +213,10 @@ class Loop:
         dialect = self.conversation.dialect
         click.echo(f"reasoning: {dialect.marks_reason}")
         click.echo(f"tools: {dialect.tools or 'no parser'}, since {dialect.tools_reason}")
+        drafting = self.loaded.engine.engine.drafting
+        if self.loaded.drafter is not None:
+            right = f"{drafting.num_accepted} of {drafting.num_draft_tokens} guesses were right"
+            click.echo(f"drafter: {spelled(self.loaded.drafter)}: {drafting.fault or right}")
         made = sum(each.num_tokens for each in self.answers)
         click.echo(f"{_turns(self.conversation.num_turns)}, {made} tokens in answers")
         if last is not None:
@@ -261,14 +270,30 @@ def _setting(name: str, value: str) -> Any:
     """The value of `/set NAME VALUE`; without one, back to the default."""
     if name == "stop":
         return (value,) if value else ()
+    if name in NAMED:
+        return _named(name, value)
     if name not in sampling.NUMBERS:
-        hint = did_you_mean(name, [*sampling.NUMBERS, "stop"])
-        hint = hint or f"there are {', '.join(sampling.NUMBERS)} and stop"
+        known = [*sampling.NUMBERS, *NAMED, "stop"]
+        hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
         raise LlamaError(sentence(f"there is nothing called {name!r} to set", hint))
     try:
         return sampling.BOUNDS[name].convert(value, None, None) if value else None
     except click.BadParameter as error:
         raise LlamaError(f"{name}: {error.message}") from None
+
+
+def _named(name: str, value: str) -> Any:
+    """One capability or several, as their option on the command line takes them."""
+    try:
+        given = shlex.split(value)
+        if len(given) > 1 and name not in MANY:
+            raise LlamaError(f"there is one {name} at a time, and here are {', '.join(given)}")
+        pairs = tuple(NAMED[name].convert(each, None, None) for each in given)
+    except ValueError as error:
+        raise LlamaError(f"{name}: {error}") from None
+    except click.BadParameter as error:
+        raise LlamaError(f"{name}: {error.message}") from None
+    return pairs if name in MANY else next(iter(pairs), None)
 
 
 def _path(text: str, command: str) -> Path:

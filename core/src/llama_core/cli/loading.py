@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,36 +10,16 @@ from typing import Any, TypeVar
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.named import DRAFTER, METAVAR, Named, Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class RewriteType(click.ParamType):
-    """`NAME` or `NAME:OPTION=VALUE,OPTION=VALUE`; a value is JSON, or else text."""
-
-    name = "rewrite"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, dict[str, Any]]:
-        name, _, rest = str(value).partition(":")
-        if not name:
-            self.fail("it names no rewrite; an example: act:act=q8:32", param, ctx)
-        options = {}
-        for part in filter(None, rest.split(",")):
-            key, equals, text = part.partition("=")
-            if not equals or not key:
-                self.fail(f"{part!r} is no OPTION=VALUE; an example: act:act=q8:32", param, ctx)
-            try:
-                options[key] = json.loads(text)
-            except ValueError:
-                options[key] = text
-        return name, options
 
 
 rewrite_option = click.option(
     "--rewrite",
     multiple=True,
-    type=RewriteType(),
-    metavar="NAME[:OPTION=VALUE,…]",
+    type=Named("rewrite", "act:act=q8:32"),
+    metavar=METAVAR,
     help="Change the graph before it runs, e.g. act:act=q8:32.",
 )
 
@@ -54,8 +33,15 @@ act_option = click.option(
 
 
 def model_options(command: F) -> F:
-    """Add `--backend`, `--program`, `--context`, `--act` and `--rewrite`; `opened` takes them."""
+    """Add `--backend`, `--program`, `--context`, `--act`, `--rewrite` and `--drafter`; `opened`
+    takes them."""
     for option in (
+        click.option(
+            "--drafter",
+            type=DRAFTER,
+            metavar=METAVAR,
+            help="Guess tokens for the model to verify, e.g. ngram: the same answer, maybe sooner.",
+        ),
         rewrite_option,
         act_option,
         click.option(
@@ -78,8 +64,9 @@ def opened(
     backend: str | None,
     program: str | None,
     context: int | None,
-    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    rewrite: tuple[Pair, ...],
     act: str,
+    drafter: Pair | None = None,
 ) -> Iterator[Any]:
     """The loaded model, closed afterwards. A terminal shows that something is under way."""
     from llama_core.engine.load import load
@@ -99,6 +86,7 @@ def opened(
             context=context,
             rewrite=rewrite,
             act=act,
+            drafter=drafter,
         )
     with loaded:
         yield loaded

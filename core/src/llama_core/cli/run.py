@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.chat_answer import Screen
 from llama_core.cli.loading import complete_model, model_options, opened
+from llama_core.cli.named import Pair, check, processor_options, used, uses
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.profiling import profile_option, profiling
 from llama_core.cli.sampling import params, sampling_options
 from llama_core.cli.text import Text
+from llama_core.contracts.postprocessor import channel, tool_calls
 from llama_core.engine.faces import Result
 from llama_core.engine.load import Loaded
 from llama_core.engine.request import Request
@@ -30,6 +33,7 @@ MAX_TOKENS = 256  # of an answer whose length nobody said
 @click.argument("prompt", required=False, type=Text())
 @model_options
 @sampling_options
+@processor_options
 @profile_option
 @json_option
 @pass_session
@@ -40,8 +44,10 @@ def command(
     backend: str | None,
     program: str | None,
     context: int | None,
-    rewrite: tuple[tuple[str, dict[str, Any]], ...],
+    rewrite: tuple[Pair, ...],
     act: str,
+    drafter: Pair | None,
+    preprocessor: tuple[Pair, ...],
     profile: Path | None,
     as_json: bool,
     **said: Any,
@@ -53,17 +59,28 @@ def command(
     tokens where no --max-tokens are.
     """
     text = _piped() if prompt is None else prompt
-    chosen = params(said, {})
+    chosen, first = params(said, {}), uses(preprocessor)
+    check(session.plugins, said, first)
     with opened(
-        session, model, backend=backend, program=program, context=context, rewrite=rewrite, act=act
+        session,
+        model,
+        backend=backend,
+        program=program,
+        context=context,
+        rewrite=rewrite,
+        act=act,
+        drafter=drafter,
     ) as loaded:
-        request = loaded.request(text, chosen)
+        request = loaded.request(text, chosen, preprocessors=first)
         if chosen.max_tokens is None:
             room = loaded.context_length - len(request.prompt)
             request = replace(request, params=replace(chosen, max_tokens=_most(room)))
         with profiling(loaded.engine.engine, profile):
-            result, first, seconds = _answer(loaded, request, show=not as_json)
-        emit(_facts(loaded, result, first, seconds), as_json, lambda: ())
+            result, waited, seconds = _answer(loaded, request, show=not as_json)
+        if as_json:
+            facts = _facts(loaded, result, waited, seconds)
+            facts["used"] = used(loaded, request.params, first)
+            emit(facts, True, lambda: ())
 
 
 def _most(room: int) -> int:
@@ -85,16 +102,16 @@ def _piped() -> str:
 def _answer(loaded: Loaded, request: Request, *, show: bool) -> tuple[Result, float, float]:
     began = time.monotonic()
     first = 0.0
-    result = Result(request.id)
+    result, screen = Result(request.id), Screen(terminal=sys.stdout.isatty())
     with closing(loaded.engine.stream(request)) as updates:
         for update in updates:
             first = first or time.monotonic() - began
             result.add(update)
-            if show and update.text:
-                click.echo(update.text, nl=False)
+            if show:
+                screen.show(update.pieces)
     error = result.choices[0].error
     if show and (error is None or result.choices[0].tokens):
-        click.echo()
+        screen.end()
     if error is not None:
         raise error
     return result, first, time.monotonic() - began
@@ -105,6 +122,8 @@ def _facts(loaded: Loaded, result: Result, first: float, seconds: float) -> dict
     usage = choice.usage
     return {
         "text": choice.text,
+        "reasoning": channel(choice.pieces, "reasoning") or None,
+        "tool_calls": [asdict(call) for call in tool_calls(choice.pieces)],
         "tokens": choice.tokens,
         "finish": choice.finish,
         "model": loaded.name,

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
+from llama_core.cli.named import METAVAR, SAMPLER, TRANSFORM, uses
 from llama_core.cli.text import Text
-from llama_core.engine.chains import standard
-from llama_core.engine.request import Params
+from llama_core.engine.chains import contradiction, standard
+from llama_core.engine.request import Link, Params
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,11 +43,19 @@ BOUNDS: Mapping[str, click.ParamType] = {
 }
 _OF_SAMPLING = ("top_k", "top_p", "min_p")  # they do nothing to a greedy choice
 _OF_MODELS = ("temperature", *_OF_SAMPLING, "repetition_penalty")
-_NOT_LINKS = ("max_tokens", "seed", "stop")
+_NOT_LINKS = ("max_tokens", "seed", "stop", "transform", "sampler", "postprocessor")
 
 
 def sampling_options(command: F) -> F:
-    """Add an option for each number, and `--stop`; none has a default of its own."""
+    """Add `--sampler`, `--transform`, an option for each number, and `--stop`; none has a default
+    of its own."""
+    text = "Choose a token by this, from what transforms and numbers left, e.g. mirostat."
+    command = click.option("--sampler", type=SAMPLER, metavar=METAVAR, help=text)(command)
+    text = "Change the logits by this, behind what the numbers do; several in their order."
+    transform = click.option(
+        "--transform", multiple=True, type=TRANSFORM, metavar=METAVAR, help=text
+    )
+    command = transform(command)
     text = "End the answer before this text."
     stop = click.option("--stop", multiple=True, type=Text(), help=text, callback=_not_empty)
     command = stop(command)
@@ -79,14 +88,19 @@ def of_model(generation: Mapping[str, Any]) -> dict[str, float]:
 def chosen(said: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, Any]:
     """What holds, by name. `said` may hold None for what was not said."""
     said = {name: value for name, value in said.items() if value not in (None, ())}
-    own = of_model(generation)
+    sampler, own = said.get("sampler"), of_model(generation)
+    if sampler is not None and not own.get("temperature"):
+        own["temperature"] = 1.0  # a sampler that was asked for chooses
     found = {"temperature": 0.0, **own, **said}
+    why = contradiction(
+        [name.replace("_", "-") for name in said],
+        found["temperature"],
+        [Link(*pair) for pair in said.get("transform", ())],
+        None if sampler is None else Link(*sampler),
+    )
+    if why is not None:
+        raise click.UsageError(why)
     if found["temperature"] == 0:
-        idle = next((name for name in _OF_SAMPLING if name in said), None)
-        if idle is not None:
-            raise click.UsageError(
-                f"{idle.replace('_', '-')} does nothing at temperature 0: give another temperature"
-            )
         found = {name: value for name, value in found.items() if name not in _OF_SAMPLING}
     return found
 
@@ -94,12 +108,17 @@ def chosen(said: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, 
 def params(said: Mapping[str, Any], generation: Mapping[str, Any]) -> Params:
     """The parameters of a request: what is chosen, as a chain."""
     found = chosen(said, generation)
-    links = {name: value for name, value in found.items() if name not in _NOT_LINKS}
-    transforms, sampler = standard(**links)
+    numbers = {name: value for name, value in found.items() if name not in _NOT_LINKS}
+    transforms, sampler = standard(
+        **numbers,
+        transforms=[Link(*pair) for pair in found.get("transform", ())],
+        sampler=Link(*found["sampler"]) if "sampler" in found else None,
+    )
     return Params(
         max_tokens=found.get("max_tokens"),
         seed=found.get("seed"),
         stop=tuple(found.get("stop", ())),
         transforms=transforms,
         sampler=sampler,
+        postprocessors=uses(found.get("postprocessor", ())),
     )

@@ -52,6 +52,11 @@ def tool_calls(pieces: Iterable[Piece]) -> list[ToolCall]:
     return calls
 
 
+def channel(pieces: Iterable[Piece], name: str) -> str:
+    """All text of one channel."""
+    return "".join(piece.text for piece in pieces if piece.channel == name)
+
+
 class Postprocessor(Protocol):
     """Raising `LlamaError` ends the request with that error; anything else is a fault."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llama_core.contracts.postprocessor import Piece, tool_calls
+from llama_core.contracts.postprocessor import Piece, channel, tool_calls
 from llama_core.contracts.preprocessor import Prompt
 from llama_core.engine.dialect import Dialect, choose_dialect
 from llama_core.engine.faults import ContextOverflow
@@ -50,11 +50,13 @@ class Conversation:
         system: str | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
         variables: Mapping[str, Any] | None = None,
+        preprocessors: Sequence[Use] = (),
     ) -> None:
         self.loaded = loaded
         self.system = system
         self.tools = tuple(tools)
         self.variables = dict(variables or {})  # what the template offers besides
+        self.preprocessors = tuple(preprocessors)  # see the messages before the template does
         self.messages: list[Message] = []
         self.template = template or _template(loaded, bool(self.tools))
         self.dialect: Dialect = choose_dialect(self.template, model_type(loaded.files.config))
@@ -151,7 +153,8 @@ class Conversation:
         params = replace(
             params,
             max_tokens=min(most, room),
-            postprocessors=(*params.postprocessors, *uses),
+            # Behind what tells reasoning and calls of tools from the answer.
+            postprocessors=(*uses, *params.postprocessors),
         )
         return Turn(Request(salt, tokens, params), num_left_out)
 
@@ -166,18 +169,15 @@ class Conversation:
             "special_tokens": self.loaded.tokenizer.special_tokens,
             "variables": self.variables,
         }
-        uses = [Use("chat-template", options, required=True)]
+        uses = [*self.preprocessors, Use("chat-template", options, required=True)]
         if self.system is not None:
             uses.insert(0, Use("system-prompt", {"text": self.system}, required=True))
         prompt = Prompt(messages=tuple(messages), tools=self.tools)
         text = prepare(self.loaded.plugins, uses, prompt).text
-        assert text is not None
+        if text is None:  # the template shows messages, and somebody took them all
+            names = ", ".join(repr(use.name) for use in self.preprocessors)
+            raise LlamaError(f"no message was left of the prompt by its preprocessors: {names}")
         return text
-
-
-def channel(pieces: Sequence[Piece], name: str) -> str:
-    """All text of one channel."""
-    return "".join(piece.text for piece in pieces if piece.channel == name)
 
 
 def _template(loaded: Loaded, tools: bool) -> str:

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from llama_core.choice import Choice
+from llama_core.choice import Choice, check_combines
+from llama_core.contracts.drafter import SPEC as DRAFTER
+from llama_core.contracts.drafter import Drafter
 from llama_core.contracts.format import ModelFiles
+from llama_core.contracts.preprocessor import Prompt
 from llama_core.contracts.program import Program
 from llama_core.contracts.rewrite import Rewrite
 from llama_core.contracts.step import Plan
@@ -29,8 +32,9 @@ from llama_core.engine.finding import (
     find_model,
     model_name,
 )
+from llama_core.engine.processors import OF_CHATS, prepare
 from llama_core.engine.ranks import Parallel
-from llama_core.engine.request import Limits, Params, Request
+from llama_core.engine.request import Limits, Params, Request, Use
 from llama_core.errors import ConfigError
 from llama_core.events import ModelLoaded, ModelUnloaded, Shutdown
 from llama_core.model.graph import Graph
@@ -54,6 +58,7 @@ class Loaded:
     engine: ThreadedEngine
     load_seconds: float
     plan: Plan = field(default_factory=Plan)  # with what was decided where it was left open
+    drafter: tuple[str, Mapping[str, Any]] | None = None  # where one was asked for by name
     closed: bool = False
 
     @property
@@ -73,6 +78,7 @@ class Loaded:
         *,
         add_special: bool = True,
         pooling: Literal["last", "mean"] | None = None,
+        preprocessors: Sequence[Use] = (),
         tenant: str = "",
         priority: int = 0,
         deadline_seconds: float | None = None,
@@ -81,11 +87,13 @@ class Loaded:
         """A text as a request of its own, for any face of the engine.
 
         A text that has its special tokens already, from a chat template say, needs none added.
-        What follows is as in `Request`; with `pooling` the choice of the result has a hidden state
-        instead of an answer.
+        `preprocessors` see the text first, in their order. What follows is as in `Request`; with
+        `pooling` the choice of the result has a hidden state instead of an answer.
         """
         if not isinstance(text, str):
             raise InvalidRequest(f"a prompt must be a text, not {text!r}", param="prompt")
+        if preprocessors:
+            text = self._prepared(text, preprocessors)
         prompt = tuple(self.tokenizer.encode(text, add_special=add_special))
         return Request(
             uuid.uuid4().hex,
@@ -97,6 +105,24 @@ class Loaded:
             adapter=adapter,
             pooling=pooling,
         )
+
+    def _prepared(self, text: str, uses: Sequence[Use]) -> str:
+        """The text as the preprocessors leave it."""
+        for use in uses:
+            if use.name in OF_CHATS:
+                raise InvalidRequest(
+                    f"preprocessor '{use.name}' is for the messages of a chat, and this is a text",
+                    param="prompt",
+                )
+        prompt = prepare(self.plugins, uses, Prompt(text=text))
+        if not isinstance(prompt.text, str) or prompt.messages:
+            names = ", ".join(repr(use.name) for use in uses)
+            left = "messages" if prompt.messages else "no text"
+            raise InvalidRequest(
+                f"the prompt is a text, and {left} came out of its preprocessors: {names}",
+                param="prompt",
+            )
+        return prompt.text
 
     def close(self) -> None:
         """Give back threads and memory; twice is allowed, and in a forked child nothing is done."""
@@ -130,6 +156,7 @@ def load(
     program_options: Mapping[str, Any] | None = None,
     context: int | None = None,
     act: str = "auto",
+    drafter: Drafter | str | tuple[str, Mapping[str, Any]] | None = None,
 ) -> Loaded:
     """Open, rewrite, compile and start. Nothing is left behind where a step fails.
 
@@ -138,7 +165,8 @@ def load(
     over several. `program` names a program provider to run it instead of a backend. `context` is
     how many tokens prompt and answer may have together: by default as many as `limits` say and the
     model was made for. `act` is how linears take their activations: `none` as they are, `q8:32` and
-    the like in 8 bits, `auto` in 8 bits where weights are codes and the backend is faster then.
+    the like in 8 bits, `auto` in 8 bits where weights are codes and the backend is faster then. A
+    `drafter`, an object or a name with options or without, guesses tokens that the model verifies.
     """
     began = time.monotonic()
     asked = Asked(
@@ -155,11 +183,17 @@ def load(
         act,
     )
     plugins.start()
+    named = (drafter, {}) if isinstance(drafter, str) else drafter
+    guesses = _drafter(plugins, named)  # first: a mistake in it need not wait for the model
     files = find_model(plugins, reference)
     tokenizer = open_tokenizer(files)
     compiled = compile_model(plugins, files, tokenizer, asked)
     try:
-        engine = _engine(plugins, tokenizer, compiled, asked)
+        engine = _engine(plugins, tokenizer, compiled, asked, guesses)
+        if isinstance(named, tuple):
+            engine.drafting.asked_for(plugins, named[0])
+        if guesses is not None:
+            _check_drafter(plugins, compiled, engine.drafting.name)
     except BaseException:
         compiled.program.close()
         raise
@@ -177,16 +211,44 @@ def load(
         ThreadedEngine(engine),
         seconds,
         compiled.plan,
+        named if isinstance(named, tuple) else None,
     )
 
 
-def _engine(plugins: Plugins, tokenizer: Tokenizer, compiled: Compiled, asked: Asked) -> Engine:
+def _drafter(
+    plugins: Plugins, given: Drafter | tuple[str, Mapping[str, Any]] | None
+) -> Drafter | None:
+    if isinstance(given, tuple):
+        if len(given) != 2 or not isinstance(given[0], str):
+            raise ConfigError(f"drafter must be a name, or a name and options, not {given!r}")
+        return plugins.create(DRAFTER, *given)
+    if given is not None and (why := DRAFTER.unfulfilled(given)):
+        raise ConfigError(f"drafter must be a drafter or the name of one: {why}")
+    return given
+
+
+def _check_drafter(plugins: Plugins, compiled: Compiled, name: str) -> None:
+    """Not every program verifies guesses."""
+    what = f"drafter '{name}'"
+    if getattr(compiled.program, "whole", False):
+        raise ConfigError(f"{what} has nothing to guess: this model reads texts and continues none")
+    check_combines(plugins, compiled.choice, "speculation", what)
+
+
+def _engine(
+    plugins: Plugins,
+    tokenizer: Tokenizer,
+    compiled: Compiled,
+    asked: Asked,
+    drafter: Drafter | None,
+) -> Engine:
     engine = Engine(
         compiled.program,
         compiled.limits,
         plugins=plugins,
         tokenizer=EngineTokenizer(tokenizer),
         eos=tokenizer.eos,
+        drafter=drafter,
         adapter_slots=compiled.plan.adapter_slots,
         in_flight=compiled.plan.in_flight,
     )

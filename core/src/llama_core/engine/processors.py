@@ -26,6 +26,9 @@ from llama_core.plugins import Plugins
 
 T = TypeVar("T")
 
+# They do nothing to a text. A `Conversation` uses both itself.
+OF_CHATS = ("chat-template", "system-prompt")
+
 
 @dataclass(slots=True)
 class _Held:
