@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_core import __version__
+from llama_core.durable import replace_file
 
 if TYPE_CHECKING:
     from llama_core.discovery import Found
@@ -92,8 +92,6 @@ def _write(file: Path, entry: dict[str, Any]) -> None:
     try:
         text = json.dumps(entry)  # a manifest with a TOML date has no JSON: not remembered
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as out:
-            out.write(text)
-        os.replace(out.name, file)
+        replace_file(file, [text.encode()], sync=False)
     except (OSError, TypeError):
         return

@@ -7,7 +7,6 @@ whether a claim is true (activation checks that).
 from __future__ import annotations
 
 import re
-import sys
 from typing import Annotated, Any, Literal, get_args
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -171,16 +170,6 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "plugin.toml"
     return schema
-
-
-def here() -> tuple[str, str]:
-    """This machine in the words of `needs`: operating system and architecture."""
-    import platform
-
-    system = {"linux": "linux", "darwin": "macos", "win32": "windows"}
-    arch = {"amd64": "x86_64", "arm64": "aarch64"}
-    machine = platform.machine().lower()
-    return system.get(sys.platform, sys.platform), arch.get(machine, machine)
 
 
 def _faults(error: ValidationError) -> list[str]:

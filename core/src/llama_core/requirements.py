@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from llama_core import __version__
 from llama_core.errors import IncompatiblePlugin, LlamaError
-from llama_core.manifest import here
+from llama_core.platforms import here
 
 if TYPE_CHECKING:
     from llama_core.catalogue import Capability, Plugin

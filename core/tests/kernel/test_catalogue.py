@@ -21,7 +21,7 @@ from llama_core.errors import (
     PluginDisabled,
     StrictError,
 )
-from llama_core.manifest import here
+from llama_core.platforms import here
 from llama_core.plugins import Plugins
 from llama_core.testing.site import Site
 

@@ -84,6 +84,17 @@ class Session:
             return {n.removeprefix(group): s for n, s in offered.items() if n.startswith(group)}
         return {n: s for n, s in offered.items() if not n.startswith(GROUPS)}
 
+    def lent(self, command: str) -> click.Command:
+        """The command of a plugin, by the name in its manifest."""
+        from llama_core.cli import lent
+
+        given = lent.recall(command, self.found, self.config)
+        if given is None:
+            given = self.plugins.create("command", command)
+            assert isinstance(given, click.Command)
+            lent.remember(command, self.found, self.plugins)
+        return given
+
     def switched_off(self, command: str) -> str | None:
         """The plugin that would lend a command if it were on."""
         _, plugin, on = self._offered.get(command, ("", "", True))
@@ -125,9 +136,7 @@ class LendingGroup(click.Group):
         session = _session(ctx)
         if cmd_name in self.commands or cmd_name not in session.commands(self.lent_to):
             return super().get_command(ctx, cmd_name)
-        found = session.plugins.create("command", self.lent_to + cmd_name)
-        assert isinstance(found, click.Command)
-        return found
+        return session.lent(self.lent_to + cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
