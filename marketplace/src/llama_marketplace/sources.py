@@ -80,15 +80,22 @@ class Source:
 
     def summaries(self, words: Sequence[str] = ()) -> Iterator[Summary]:
         """The plugins of which all words say something, out of the cached catalogue."""
-        from llama_marketplace.index.catalogue import read_lines
+        from llama_marketplace.index.catalogue import read_line
+
+        return (read_line(line) for _, line in self.lines(words))
+
+    def lines(self, words: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+        """The same plugins by name, each with its line of the catalogue."""
+        from llama_marketplace.index.catalogue import matching
 
         try:
-            data = self._client.catalogue_file.read_bytes()
+            file = self._client.catalogue_file.open("rb")
         except OSError:
             raise IndexFailed(
                 f"nothing is known of index '{self.name}' yet", remedy=REFRESH
             ) from None
-        return (each for each in read_lines(data, words) if self.serves(each.name))
+        with file:
+            yield from (each for each in matching(file, words) if self.serves(each[0]))
 
     def releases(self, name: str) -> tuple[Record, ...]:
         """All versions of a name, each under its publisher's own signature; newest first."""

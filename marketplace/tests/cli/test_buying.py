@@ -177,3 +177,24 @@ def test_a_user_without_an_index_is_told_how_to_get_one(tmp_path: Path) -> None:
     assert "llama marketplace indexes add" in nobody.llama("marketplace", "search", code=1)
     assert "PLUGIN" in nobody.llama("marketplace", "list")
     assert nobody.json("verify")["problems"] == []
+
+
+ASKED = """
+import sys
+from llama_core.cli import app
+code = app.run(sys.argv[1:])
+heavy = {"llama_core.plugins", "packaging", "pydantic", "tuf", "urllib3"}
+print(sorted(heavy & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def test_a_search_that_needs_nothing_new_imports_next_to_nothing(user: User) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", ASKED, "marketplace", "search", "rhyme"],
+            cwd=user.home, env=user.env, text=True, capture_output=True, check=True,
+        )  # fmt: skip
+    assert f"{NAME}  1.0 " in done.stdout
+    assert "2.0 is hidden: needs llama-core >=99" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

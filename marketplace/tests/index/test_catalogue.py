@@ -35,7 +35,20 @@ def test_every_line_reads_back_and_is_found_by_its_own_words(
     data = b"".join(write_line(each) for each in summaries)
     assert list(read_lines(data)) == summaries
     # The shortcut over bytes finds neither more nor less than the whole way would.
-    assert list(read_lines(data, [word])) == [each for each in summaries if each.matches([word])]
+    assert list(read_lines(data, [word])) == [each for each in summaries if _says(each, word)]
+
+
+def _says(one: Summary, word: str) -> bool:
+    text = " ".join((one.name, one.summary, one.publisher, *one.provides)).casefold()
+    return all(part.casefold() in text for part in word.split())
+
+
+@pytest.mark.parametrize(
+    "line", [b"[]", b"{", b'{"name": 1, "summary": "", "publisher": ""}', b'{"name": "x"}', b"\xff"]
+)
+def test_a_line_that_says_nothing_is_refused_by_a_search(line: bytes) -> None:
+    with pytest.raises(RecordRefused):
+        list(read_lines(line))
 
 
 def test_the_newest_active_version_speaks_for_a_plugin() -> None:

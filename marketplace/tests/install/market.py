@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_marketplace.index.catalogue import Summary, summarize
+from llama_marketplace.index.catalogue import Summary, read_lines, summarize, write_line
 from llama_marketplace.index.record import Record
 from llama_marketplace.publish.recording import record_of
 from llama_marketplace.wheels import inspect
@@ -43,7 +43,7 @@ class Market:
 
     def summaries(self, words: Sequence[str] = ()) -> Iterator[Summary]:
         every = (summarize(each, verified=False) for each in self.records.values())
-        return (each for each in every if each.matches(words))
+        return read_lines(b"".join(map(write_line, every)), words)
 
     def releases(self, name: str) -> tuple[Record, ...]:
         found = self.records.get(name, [])

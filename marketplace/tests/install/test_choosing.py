@@ -9,7 +9,7 @@ from llama_marketplace.index.catalogue import Offered
 from llama_marketplace.index.record import Change, Record
 from llama_marketplace.install.choosing import choose, unfit
 from llama_marketplace.install.faults import DoesNotFit
-from llama_marketplace.install.machine import Machine, this_machine
+from llama_marketplace.install.machine import Machine
 from packaging.specifiers import SpecifierSet
 
 NAME = "llama-plugin-fast"
@@ -131,7 +131,7 @@ def test_search_knows_the_same_reasons() -> None:
 
 
 def test_this_machine_can_be_described() -> None:
-    here = this_machine()
+    here = Machine()
     assert here.os in str(here)
     assert "py3-none-any" in here.tags
     assert here.tiers[0] == "portable"

@@ -25,14 +25,14 @@ def command(name: str, as_json: bool) -> None:
     The version is the newest that fits this machine, or the one asked for, as in 'NAME==1.2'.
     """
     from llama_marketplace.install.choosing import choose
-    from llama_marketplace.install.machine import this_machine
+    from llama_marketplace.install.machine import Machine
     from llama_marketplace.sources import find
 
     sources = shopping.indexes()
     wanted = shopping.wanted(name, sources)
     source, releases = find(wanted.name, sources)
     try:
-        chosen = choose(releases, wanted.versions, this_machine())
+        chosen = choose(releases, wanted.versions, Machine())
         record, fits = chosen.record, f"fits here: {chosen.file.filename}, {chosen.why}"
         hidden = {each.name: each.why for each in chosen.newer}
     except LlamaError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,32 +37,28 @@ def command(
     Each plugin is shown in the newest version that fits this machine. A name is looked for in one
     index alone, the first that has it.
     """
-    from llama_marketplace.install.machine import this_machine
-    from llama_marketplace.sources import owner
+    from llama_marketplace.index.catalogue import read_line
+    from llama_marketplace.install.machine import Machine
 
-    sources, machine = shopping.indexes(), this_machine()
-    seen: set[str] = set()
-    found = []
-    for source in sources:
-        for each in source.summaries(words):
-            if each.name in seen or source not in owner(each.name, sources):
-                continue
-            seen.add(each.name)
-            filters = (
-                kind is None or kind in each.kinds,
-                platform is None or not each.platforms or platform in each.platforms,
-                device is None or any(one.startswith(device) for one in each.devices),
-                licence is None or (each.licence or "").lower() == licence.lower(),
-                each.verified or not verified,
-            )
-            if all(filters):
-                found.append((each, source.name))
+    def wanted(line: bytes) -> bool:
+        each = read_line(line)
+        return all((
+            kind is None or kind in each.kinds,
+            platform is None or not each.platforms or platform in each.platforms,
+            device is None or any(one.startswith(device) for one in each.devices),
+            licence is None or (each.licence or "").lower() == licence.lower(),
+            each.verified or not verified,
+        ))  # fmt: skip
+
+    found = sorted(_matching(words))
+    if kind or platform or device or licence or verified:
+        found = [each for each in found if wanted(each[1])]
     rows: list[dict[str, Any]] = []
-    num_unfit = 0
-    for each, name in sorted(found, key=lambda pair: pair[0].name):
+    num_unfit, machine = 0, Machine()
+    for _, line, index in found:
         if len(rows) == most:
             break
-        row = _row(each, name, machine)
+        row = _row(read_line(line), index, machine)
         if row["version"] or everything:
             rows.append(row)
         else:
@@ -71,14 +67,28 @@ def command(
     emit(facts, as_json, lambda: _lines(facts))
 
 
-def _row(summary: Summary, source: str, machine: Machine) -> dict[str, Any]:
-    from packaging.specifiers import SpecifierSet
+def _matching(words: Sequence[str]) -> Iterator[tuple[str, bytes, str]]:
+    """Name, line and index of each plugin of which the words say something.
 
-    from llama_marketplace.install.choosing import unfit
+    The lines are not read whole: of a thousand that match, fifty are shown.
+    """
+    from llama_marketplace.sources import owner
+
+    sources = shopping.indexes()
+    seen: set[str] = set()
+    for source in sources:
+        for name, line in source.lines(words):
+            if name not in seen and source in owner(name, sources):
+                seen.add(name)
+                yield name, line, source.name
+
+
+def _row(summary: Summary, source: str, machine: Machine) -> dict[str, Any]:
+    from llama_marketplace.install.fitting import unfit
 
     newest, hidden = None, {}
     for each in summary.versions:
-        why = unfit(each, SpecifierSet(), machine)
+        why = unfit(each, None, machine)
         if why is None:
             newest = each
             break

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llama_core import overlay
 from llama_core.cli.output import emit
 from llama_core.cli.progress import progress
 from llama_core.errors import LlamaError, did_you_mean, plain
@@ -47,6 +48,8 @@ def indexes() -> list[Source]:
 
 
 def _note_withdrawn(sources: Sequence[Source]) -> None:
+    if not (overlay.home() / overlay.POINTER).exists():
+        return  # nothing was ever installed
     from llama_marketplace.install.generations import Generations
     from llama_marketplace.install.withdrawing import write_down
 

@@ -8,9 +8,10 @@ knows nothing of files or the network.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any
 
 from llama_core.errors import plain
 from llama_marketplace.errors import RecordRefused
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_LINE_BYTES = 64 << 10
 MAX_SHARD_BYTES = 8 << 20
+# Searched at once: small enough to stay in the processor's cache, where all of it in one piece took
+# three times as long.
+BLOCK_BYTES = 64 << 10
 MAX_OFFERED = 10  # versions in a line, the newest; the records have them all
 
 
@@ -62,11 +66,6 @@ class Summary:
     @property
     def devices(self) -> tuple[str, ...]:
         return tuple(sorted({name for each in self.versions for name in each.devices}))
-
-    def matches(self, words: Iterable[str]) -> bool:
-        """Whether every word is somewhere in what is said of it."""
-        text = " ".join((self.name, self.summary, self.publisher, *self.provides)).casefold()
-        return all(part.casefold() in text for word in words for part in word.split())
 
 
 def summarize(records: Sequence[Record], *, verified: bool) -> Summary:
@@ -132,22 +131,55 @@ def read_line(line: bytes) -> Summary:
 
 
 def read_lines(data: bytes, words: Sequence[str] = ()) -> Iterator[Summary]:
-    """The plugins of which the words say something; lines that cannot match are not parsed."""
+    """The plugins of which every word says something."""
+    return (read_line(line) for _, line in matching(BytesIO(data), words))
+
+
+def matching(file: IO[bytes], words: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+    """The same plugins by name, each with its line.
+
+    A line that cannot match is not parsed, and one that does only as far as that takes: whoever
+    shows what stands in it gives it to `read_line`.
+    """
     parts = [part.casefold() for word in words for part in word.split()]
     sought = [json.dumps(part, ensure_ascii=False)[1:-1].encode() for part in parts]
-    for line in data.split(b"\n"):
-        if not line:
-            continue
-        text = _folded(line) if sought else b""
-        if not all(part in text for part in sought):
-            continue
-        summary = read_line(line)
-        if summary.matches(words):
-            yield summary
+    while block := file.read(BLOCK_BYTES):
+        block += file.readline()
+        for line in _candidates(block, sought):
+            name, said = _said(line)
+            if all(part in said for part in parts):
+                yield name, line
+
+
+def _candidates(block: bytes, sought: Sequence[bytes]) -> Iterator[bytes]:
+    """The lines of which the folded bytes hold everything that is sought."""
+    if not sought or not block.isascii():
+        lines = (line for line in block.split(b"\n") if line)
+        yield from (line for line in lines if all(part in _folded(line) for part in sought))
+        return
+    folded = block.lower()  # what casefold does to ASCII, and a hundred times as fast
+    first = max(sought, key=len)
+    end = 0
+    while (at := folded.find(first, end)) >= 0:
+        start, end = folded.rfind(b"\n", 0, at) + 1, folded.find(b"\n", at)
+        end = len(folded) if end < 0 else end
+        if all(folded.find(part, start, end) >= 0 for part in sought):
+            yield block[start:end]
+
+
+def _said(line: bytes) -> tuple[str, str]:
+    """The name, and the text in which words are looked for."""
+    try:
+        table = json.loads(str(line, "utf-8"))
+        texts = (table["name"], table["summary"], table["publisher"], *table.get("provides", ()))
+        return table["name"], " ".join(texts).casefold()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        read_line(line)  # says what is wrong
+        raise
 
 
 def _folded(line: bytes) -> bytes:
-    if line.isascii():  # where bytes.lower does the same, ten times as fast
+    if line.isascii():
         return line.lower()
     return line.decode("utf-8", "replace").casefold().encode()
 

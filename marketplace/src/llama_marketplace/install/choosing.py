@@ -6,19 +6,17 @@ this one is. What does not fit is said before anything is downloaded. Knows reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from llama_core.errors import plain
-from llama_marketplace.index.catalogue import Offered
 from llama_marketplace.index.record import File, Record
 from llama_marketplace.install.faults import DoesNotFit
+from llama_marketplace.install.fitting import OUTSIDE, unfit
 from llama_marketplace.install.machine import Machine
-
-OUTSIDE = "outside of what was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +61,6 @@ def choose(
         f"no version of {name}{f' {wanted}' if str(wanted) else ''} can be installed here "
         f"({machine}): {told}{more}"
     )
-
-
-def unfit(record: Record | Offered, wanted: SpecifierSet, machine: Machine) -> str | None:
-    """Why a version is not for this machine or not to be had, its wheels aside; None: it is."""
-    status = record.status if isinstance(record, Offered) else record.status.status
-    reason = record.reason if isinstance(record, Offered) else record.status.reason
-    version = Version(record.version)
-    exact = any(each.operator in ("==", "===") for each in wanted)
-    if status == "quarantined":
-        return f"quarantined: {plain(reason or '')}"
-    if status == "yanked" and not exact:
-        return f"yanked: {plain(reason or '')}"
-    if not wanted.contains(version, prereleases=True):
-        return OUTSIDE
-    if version.is_prerelease and not exact and not wanted.prereleases:
-        return "a pre-release, which is taken when asked for exactly"
-    if not SpecifierSet(record.requires_core).contains(machine.core, prereleases=True):
-        return f"needs llama-core {record.requires_core}, and {machine.core} is here"
-    if not SpecifierSet(record.requires_python).contains(machine.python, prereleases=True):
-        return f"needs Python {record.requires_python}, and {machine.python} is here"
-    return _elsewhere(record, machine) if isinstance(record, Offered) else None
 
 
 def choose_wheel(
@@ -158,25 +135,3 @@ def _reason(file: File) -> str:
     said += [", ".join(needs.os)] if needs.os else []
     said += [", ".join(needs.arch)] if needs.arch else []
     return f"for {' and '.join(said)}" if said else "runs anywhere that its tags allow"
-
-
-def _elsewhere(offered: Offered, machine: Machine) -> str | None:
-    """Of the catalogue's short words on a version: whether none of its wheels can be for here."""
-    places = {f"{machine.os}/{machine.arch}", f"{machine.os}/any"}
-    if offered.platforms and not places & set(offered.platforms):
-        return f"runs on {', '.join(offered.platforms)}, and this is {machine.os}/{machine.arch}"
-    if offered.devices and not any(_has(each, machine) for each in offered.devices):
-        return f"needs {' or '.join(offered.devices)}, and this machine has none"
-    return None
-
-
-def _has(device: str, machine: Machine) -> bool:
-    name = device[:4]
-    there = {"cuda": machine.cuda, "rocm": machine.rocm}.get(name)
-    return there is not None and SpecifierSet(device[4:]).contains(there)
-
-
-def hidden(versions: Iterable[Offered], wanted: SpecifierSet, machine: Machine) -> list[Passed]:
-    """The versions of a catalogue's line that do not fit, newest first."""
-    every = ((each, unfit(each, wanted, machine)) for each in versions)
-    return [Passed(each.version, why) for each, why in every if why is not None]

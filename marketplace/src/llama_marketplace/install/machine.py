@@ -6,16 +6,15 @@ flags. What cannot be found out is not there.
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import re
 import sys
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from llama_core import __version__
-from llama_core.manifest import here
+from llama_core.platforms import here
 
 # Each includes those before it; as the native backends call them.
 TIERS = {"x86_64": ("portable", "avx2", "avx512"), "aarch64": ("portable", "neon")}
@@ -26,18 +25,14 @@ _FLAGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, and the core that runs on it."""
+    """A machine and the core that runs on it; what is not told of it is found out about this one.
 
-    os: str
-    arch: str
-    tags: tuple[str, ...]  # of wheels that run here, the best first
-    tiers: tuple[str, ...]  # instruction sets, each with those before it
-    cuda: str | None  # the newest that the driver serves
-    rocm: str | None
-    python: str
-    core: str = __version__
+    Each fact when it is asked for: most questions are answered by two of them.
+    """
+
+    def __init__(self, **told: Any) -> None:
+        vars(self).update(told)
 
     def __str__(self) -> str:
         has = [f"{self.os} {self.arch}", f"Python {self.python}"]
@@ -46,22 +41,42 @@ class Machine:
         has += [f"ROCm {self.rocm}"] if self.rocm else []
         return ", ".join(has)
 
+    @cached_property
+    def os(self) -> str:
+        return here()[0]
 
-@lru_cache(maxsize=1)
-def this_machine() -> Machine:
-    """The one that this runs on."""
-    from packaging.tags import sys_tags
+    @cached_property
+    def arch(self) -> str:
+        return here()[1]
 
-    system, arch = here()
-    return Machine(
-        os=system,
-        arch=arch,
-        tags=tuple(map(str, sys_tags())),
-        tiers=_tiers(arch),
-        cuda=_cuda(),
-        rocm=_rocm(),
-        python=platform.python_version(),
-    )
+    @cached_property
+    def python(self) -> str:
+        return platform.python_version()
+
+    @cached_property
+    def core(self) -> str:
+        return __version__
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """Of wheels that run here, the best first."""
+        from packaging.tags import sys_tags
+
+        return tuple(map(str, sys_tags()))
+
+    @cached_property
+    def tiers(self) -> tuple[str, ...]:
+        """Instruction sets, each with those before it."""
+        return _tiers(self.arch)
+
+    @cached_property
+    def cuda(self) -> str | None:
+        """The newest that the driver serves."""
+        return _cuda()
+
+    @cached_property
+    def rocm(self) -> str | None:
+        return _rocm()
 
 
 def _tiers(arch: str) -> tuple[str, ...]:
@@ -88,6 +103,8 @@ def _processor_flags() -> set[str]:
 
 def _cuda() -> str | None:
     """The driver's own word, which needs no device to be opened."""
+    import ctypes
+
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     version = ctypes.c_int(0)
     try:

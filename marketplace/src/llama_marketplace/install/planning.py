@@ -19,7 +19,7 @@ from llama_marketplace.install.base import Base, Need, Offer, Reach, needs, reac
 from llama_marketplace.install.choosing import Chosen, choose, wheel_unfit
 from llama_marketplace.install.faults import CannotResolve, DoesNotFit, InstallFailed
 from llama_marketplace.install.generations import Dist, Generation, Generations
-from llama_marketplace.install.machine import Machine, this_machine
+from llama_marketplace.install.machine import Machine
 from llama_marketplace.install.packages import Package, Packages
 from llama_marketplace.sources import Source, find, owner
 
@@ -81,7 +81,7 @@ class Planner:
         self.sources = sources
         self.generations = generations
         self.packages = packages
-        self.machine = machine or this_machine()
+        self.machine = machine or Machine()
         self.base = Base()
 
     def install(self, wanted: Iterable[Wanted]) -> Plan:

@@ -11,12 +11,15 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llama_core import overlay
 from llama_core.errors import LlamaError
-from llama_marketplace.index.record import Record
-from llama_marketplace.install.generations import Dist, Generations
-from llama_marketplace.sources import Source
+
+if TYPE_CHECKING:
+    from llama_marketplace.index.record import Record
+    from llama_marketplace.install.generations import Dist, Generations
+    from llama_marketplace.sources import Source
 
 log = logging.getLogger("llama_core.marketplace")
 
@@ -41,10 +44,12 @@ def released(
 
 def write_down(generations: Generations, sources: Sequence[Source]) -> None:
     """Bring the list up to date, if an index was asked since; what is unknown stays as it was."""
-    now = generations.current()
     file = generations.home / overlay.WITHDRAWN
-    asked = [each.refreshed for each in sources if each.refreshed is not None]
-    if not now.plugins or not asked or _written(file) > max(asked):
+    asked = [at for each in sources if (at := each.refreshed) is not None]
+    if not asked or _written(file) > max(asked):
+        return
+    now = generations.current()
+    if not now.plugins:
         return
     table = _read(file)
     for dist, releases in released(now.plugins.values(), sources):

@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -224,6 +223,8 @@ class Client:
         self, metadata: Path, transport: FetcherInterface
     ) -> tuple[str, dict[str, bytes] | None]:
         """The version of the catalogue, and its shards by their files where they are new."""
+        from concurrent.futures import ThreadPoolExecutor
+
         from tuf.api.metadata import Metadata
 
         signed: Any = Metadata.from_file(str(metadata / "catalogue.json")).signed
