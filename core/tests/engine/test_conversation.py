@@ -14,7 +14,7 @@ from llama_core.discovery import discover
 from llama_core.engine.conversation import Conversation, Turn
 from llama_core.engine.faults import ContextOverflow
 from llama_core.engine.load import Loaded, load
-from llama_core.engine.request import Params
+from llama_core.engine.request import Params, Use
 from llama_core.errors import LlamaError
 
 from .scripted import TEMPLATE, scripted_model
@@ -126,3 +126,17 @@ def test_a_model_without_a_template_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(LlamaError, match="--chat-template FILE"):
             Conversation(one)
         assert ask(Conversation(one, template="{{ messages[0].content }}<|hello|>"), "hi")
+
+
+def test_what_a_request_names_comes_behind_what_the_template_asks_for(loaded: Loaded) -> None:
+    guard = Use("tools-hermes", {"salt": "x"}, required=True)
+    turn = Conversation(loaded).ask("think", Params(postprocessors=(guard,)))
+    names = [use.name for use in turn.request.params.postprocessors if isinstance(use, Use)]
+    assert names == ["reasoning", "tools-hermes"]
+
+
+def test_preprocessors_see_the_messages_before_the_template(loaded: Loaded) -> None:
+    terse = Use("system-prompt", {"text": "be terse"}, required=True)
+    talk = Conversation(loaded, preprocessors=[terse])
+    assert ask(talk, "hi") == "As told, briefly."
+    assert [message["role"] for message in talk.messages] == ["user", "assistant"]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from llama_core.contracts.step import Plan
 from llama_core.discovery import discover
 from llama_core.engine.finding import model_name
 from llama_core.engine.load import Loaded, load
-from llama_core.engine.request import Limits, Link, Params, Request, Update
+from llama_core.engine.request import Limits, Link, Params, Request, Update, Use
 from llama_core.errors import ConfigError, LlamaError, PluginFault
 from llama_core.events import ModelLoaded, ModelUnloaded
 from llama_core.model.op_backend import OpProgram
@@ -314,3 +315,106 @@ def test_run_says_what_cannot_be(folder: Path, args: list[str], words: str) -> N
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------ drafters, preprocessors
+
+COMES = {"kind": "drafter", "name": "mine", "api": 1}
+
+
+def drafting(plugins: Plugins, drafter: object) -> None:
+    @hookimpl
+    def llama_create_drafter(name: str) -> object:
+        return drafter
+
+    module = SimpleNamespace(llama_create_drafter=llama_create_drafter)
+    plugins.register(module, {"name": "mine", "summary": "Mine.", "provides": [COMES]})
+
+
+class Failing:
+    def propose(self, requests: object) -> list[list[int]]:
+        raise RuntimeError("oh")
+
+    def truncate(self, sequence: int, length: int) -> None: ...
+
+    def release(self, sequence: int) -> None: ...
+
+
+def test_a_drafter_comes_by_name_or_as_an_object(folder: Path, plugins: Plugins) -> None:
+    with load(folder, plugins=plugins) as loaded:
+        plain = ask(loaded, "ababababab")
+        assert loaded.drafter is None
+    named = ("ngram", {"shortest": 1})
+    for given in (named, "ngram", plugins.create("drafter", *named)):
+        with load(folder, plugins=plugins, drafter=given) as loaded:
+            assert ask(loaded, "ababababab") == plain
+            assert loaded.engine.engine.drafting.num_drafts > 0
+            by_name = not hasattr(given, "propose")
+            assert (loaded.drafter is not None) == by_name
+            assert not by_name or loaded.drafter[0] == "ngram"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (3, "drafter must be a drafter or the name of one: it gave an object of type int"),
+        (("ngram",), "drafter must be a name, or a name and options"),
+        ("ngrm", "Did you mean 'ngram'?"),
+        (("ngram", {"longest": 0}), "longest: 0 is less than the minimum"),
+    ],
+)
+def test_a_drafter_that_is_none_is_refused(
+    folder: Path, plugins: Plugins, given: object, says: str
+) -> None:
+    with pytest.raises(LlamaError) as caught:
+        load(folder, plugins=plugins, drafter=given)  # type: ignore[arg-type]
+    assert says in str(caught.value)
+
+
+def test_the_fault_of_a_drafter_by_name_counts_against_its_plugin(
+    folder: Path, plugins: Plugins
+) -> None:
+    drafting(plugins, Failing())
+    with load(folder, plugins=plugins, drafter="mine") as loaded:
+        assert len(ask(loaded, "Once")) == 12
+        fault = loaded.engine.engine.drafting.fault
+    assert fault is not None
+    assert fault.startswith("drafter mine failed: RuntimeError: oh")
+    assert plugins["mine"].num_faults == 1
+    assert any("answers come without drafts" in said for said in plugins.announcements.counts)
+
+
+def test_under_strict_an_answer_without_drafts_is_an_error(folder: Path) -> None:
+    plugins = Plugins(discover([]), Config(strict=True))
+    drafting(plugins, Failing())
+    with (
+        load(folder, plugins=plugins, drafter="mine") as loaded,
+        pytest.raises(LlamaError, match="strict mode forbids this fallback: answers come without"),
+    ):
+        ask(loaded, "Once")
+    assert loaded.engine.engine.blocks.num_used() == 0
+
+
+def test_preprocessors_see_a_text_before_it_is_tokens(folder: Path, plugins: Plugins) -> None:
+    made = {
+        "shout": lambda prompt: replace(prompt, text=prompt.text.upper()),
+        "double": lambda prompt: replace(prompt, text=prompt.text * 2),
+        "lose": lambda prompt: replace(prompt, text=None),
+        "talk": lambda prompt: replace(prompt, messages=({"role": "user", "content": "x"},)),
+    }
+
+    @hookimpl
+    def llama_create_preprocessor(name: str) -> object:
+        return made[name]
+
+    provides = [{"kind": "preprocessor", "name": name, "api": 1} for name in made]
+    module = SimpleNamespace(llama_create_preprocessor=llama_create_preprocessor)
+    plugins.register(module, {"name": "mine", "summary": "Mine.", "provides": provides})
+    with load(folder, plugins=plugins) as loaded:
+        request = loaded.request("ab", preprocessors=[Use("shout"), Use("double")])
+        assert request.prompt == loaded.request("ABAB").prompt
+        for name, says in (("lose", "no text came out"), ("talk", "messages came out")):
+            with pytest.raises(LlamaError, match=f"{says} of its preprocessors: '{name}'"):
+                loaded.request("ab", preprocessors=[Use(name)])
+        with pytest.raises(LlamaError, match="'system-prompt' is for the messages of a chat"):
+            loaded.request("ab", preprocessors=[Use("system-prompt", {"text": "x"})])

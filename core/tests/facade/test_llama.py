@@ -157,6 +157,51 @@ def test_mistakes_are_named(llama: LlamaGPU, arguments: dict, words: str) -> Non
         list(llama.stream_infer("Once", **arguments))
 
 
+BIAS = ("logit-bias", {"bias": {"65": 1000}})
+
+
+def test_capabilities_are_named_with_their_options(llama: LlamaGPU) -> None:
+    token = llama._loaded.tokenizer.decode([65])
+    assert llama.infer("Once", max_tokens=4, transforms=[BIAS]) == token * 4
+    assert llama.batch_infer(["Once"], max_tokens=4, transforms=[BIAS]) == [token * 4]
+    mirostat = {"max_tokens": 8, "sampler": ("mirostat", {"tau": 8.0}), "seed": 3}
+    drawn = llama.infer("Once", **mirostat)
+    assert drawn != llama.infer("Once", max_tokens=8), "a sampler needs no temperature"
+    assert drawn == llama.infer("Once", **mirostat)
+    cold = llama.infer("Once", **mirostat, temperature=0.01)
+    assert cold != drawn, "a temperature holds before a sampler too"
+    call = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    assert list(llama.stream_infer(call, max_tokens=2, postprocessors=["tools-hermes"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"transforms": "dry"}, "transforms must be a list of names, or of pairs"),
+        ({"transforms": BIAS}, "transforms must be a list of names, or of pairs"),
+        ({"transforms": [3]}, "transforms: a name, or a pair of name and options, is wanted"),
+        ({"sampler": {"mirostat": 3}}, "sampler: a name, or a pair"),
+        ({"sampler": "mirostatt"}, "Did you mean 'mirostat'"),
+        ({"sampler": ("mirostat", {"tua": 3})}, "It takes tau, eta"),
+        ({"sampler": "greedy", "top_k": 3}, "top_k does nothing: sampler 'greedy' takes"),
+        ({"sampler": "greedy", "temperature": 0.5}, "temperature does nothing: sampler"),
+        ({"transforms": ["min-p"]}, "transform 'min-p' does nothing at temperature 0"),
+        ({"postprocessors": ["resoning"]}, "Did you mean 'reasoning'"),
+        ({"preprocessors": ["chat-template"]}, "'chat-template' is for the messages of a chat"),
+    ],
+)
+def test_what_is_no_capability_is_named(llama: LlamaGPU, arguments: dict, words: str) -> None:
+    with pytest.raises(LlamaError, match=words):
+        llama.infer("Once", max_tokens=2, **arguments)
+
+
+def test_a_drafter_is_named_too(folder: Path, plugins: Plugins, llama: LlamaGPU) -> None:
+    with LlamaGPU(folder, plugins=plugins, drafter=("ngram", {"shortest": 1})) as quick:
+        assert quick.get_backend_info()["drafter"] == "ngram"
+        assert quick.infer("abababab", max_tokens=12) == llama.infer("abababab", max_tokens=12)
+    assert llama.get_backend_info()["drafter"] is None
+
+
 def test_prompts_must_be_texts(llama: LlamaGPU) -> None:
     with pytest.raises(LlamaError, match="a list of prompts, not one text"):
         llama.batch_infer("Once")
