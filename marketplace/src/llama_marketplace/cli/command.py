@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "rollback": ("rollback", "Go back to what was installed before."),
     "search": ("search", "Find plugins that fit this machine."),
     "serve": ("serve", "Serve an index, to try it."),
+    "site": ("site", "Render indexes as a web site."),
     "sync": ("sync", "Install exactly what a lock file names."),
     "uninstall": ("uninstall", "Uninstall plugins."),
     "update": ("update", "Update plugins."),
