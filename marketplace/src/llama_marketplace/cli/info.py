@@ -11,6 +11,7 @@ import click
 from llama_core.cli.output import emit, json_option
 from llama_core.errors import LlamaError
 from llama_marketplace.cli import shopping
+from llama_marketplace.site.text import clean
 
 if TYPE_CHECKING:
     from llama_marketplace.index.record import Record
@@ -89,7 +90,7 @@ def _lines(record: Record, facts: dict[str, Any]) -> Iterator[str]:
 
 def _readme(text: str) -> Iterator[str]:
     """Rendered on a terminal, as it was written elsewhere; what steers a terminal is left out."""
-    shown = "".join(each for each in text if each == "\n" or each.isprintable())
+    shown = clean(text, lines=True)
     if not shown.strip():
         return
     yield ""
