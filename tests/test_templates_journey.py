@@ -12,10 +12,11 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from .running import ROOT, imported
+from .running import ROOT, TRAINED, imported
 
 pytest.importorskip("llama_marketplace", reason="llama-marketplace is not installed")
 
@@ -29,6 +30,14 @@ TEN, rendered, checked, llama = (
     rendering.llama,
 )
 USED = ("sampler", "model")
+# By kind: the option of `llama run` that uses what its template provides.
+FLAGS = {
+    "backend": "--backend",
+    "native-backend": "--backend",
+    "sampler": "--sampler",
+    "processor": "--postprocessor",
+    "drafter": "--drafter",
+}
 needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake is here")
 
 
@@ -48,6 +57,16 @@ def state(python: Path, plugin: str) -> dict[str, object]:
     return next(one for one in json.loads(said)["plugins"] if one["name"] == plugin)
 
 
+def answer(python: Path, *words: str) -> dict[str, Any]:
+    """What a small model says, by the new plugins that the words name."""
+    prompt = "one two one two one two one"
+    code, said = llama(
+        "run", TRAINED, prompt, "--max-tokens", "24", "--json", *words, python=python
+    )
+    assert code == 0, said
+    return json.loads(said)
+
+
 @pytest.mark.parametrize("kind", USED)
 def test_a_new_plugin_conforms_and_is_used(tmp_path: Path, kind: str) -> None:
     folder = rendered(kind, tmp_path / "project", f"fresh-{kind}")
@@ -65,6 +84,28 @@ def test_a_new_plugin_conforms_and_is_used(tmp_path: Path, kind: str) -> None:
         assert json.loads(said)["text"] == "u"
     else:
         assert llama("plugins", "doctor", f"fresh-{kind}", python=python)[0] == 0
+
+
+def test_new_plugins_are_used_by_name_in_one_command(tmp_path: Path) -> None:
+    for kind in ("sampler", "processor", "drafter"):
+        folder = rendered(kind, tmp_path / kind, f"fresh-{kind}")
+        wheel = building.build(folder, tmp_path / f"dist-{kind}", isolated=False)
+        python = installed(wheel, tmp_path / "env")
+    plain = answer(python, "--backend", "reference")
+    assert plain["used"]["drafter"] is None
+    words = ("--sampler", "fresh-sampler:n=0.001", "--drafter", "fresh-drafter:shortest=1")
+    text = ("--postprocessor", 'fresh-processor:remove=["card"]', "--seed", "1")
+    facts = answer(python, "--backend", "reference", *words, *text)
+    assert facts["tokens"] == plain["tokens"], "so few deviations leave the likeliest alone"
+    used = facts["used"]
+    assert used["drafter"]["accepted_tokens"] > 0
+    assert used["sampler"]["plugin"] == "fresh-sampler"
+    assert used["postprocessors"] == [
+        {"name": "fresh-processor", "plugin": "fresh-processor", "options": {"remove": ["card"]}}
+    ]
+    wrong = ("--postprocessor", "fresh-procesor")
+    code, said = llama("run", TRAINED, "x", *wrong, python=python)
+    assert (code, "Did you mean 'fresh-processor'?" in said) == (1, True)
 
 
 def test_a_wheel_alone_is_tried_with_the_bare_suites(tmp_path: Path) -> None:
@@ -92,6 +133,10 @@ def test_every_template_conforms_from_its_first_minute(tmp_path: Path, kind: str
     python = installed(wheel, tmp_path / "env")
     assert state(python, f"my-{kind}")["state"] == "ready"
     assert llama("plugins", "doctor", f"my-{kind}", python=python)[0] == 0
+    if kind in FLAGS:
+        facts = answer(python, FLAGS[kind], f"my-{kind}")
+        assert facts["tokens"]
+        assert f'"my-{kind}"' in json.dumps([facts["backend"], facts["used"]])
 
 
 @pytest.mark.slow
