@@ -490,7 +490,7 @@ def test_the_layout_is_that_of_its_number(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what of a file is mapped")
 def test_what_a_step_reads_whole_is_mapped_beforehand(tmp_path: Path) -> None:
     path = tmp_path / "one.pack"
-    part = bytes(1 << 20)
+    part = bytes(8 << 20)  # more than a huge page, which is mapped whole
     with path.open("wb") as file:
         writer = packfile.PackWriter(file, 1 << 30)
         for label in ("embed", "linear", "head"):

@@ -9,6 +9,7 @@ What only a disk could have changed is found by `faults`, which reads everything
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -16,7 +17,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,8 @@ MARGIN = 4096  # behind everything
 ALIGNMENT = 64
 SEAL_NS = 2_000_000_000  # every file system keeps times as coarse as this
 MAX_INDEX = 1 << 28
+# Written at a time, from a multiple of itself on: Linux then keeps the file in huge pages.
+CHUNK = 8 << 20
 MAPPED_TOGETHER = 1 << 16  # bytes around one that is touched, by Linux's default
 
 
@@ -46,6 +49,7 @@ class PackWriter:
         self._most = most_bytes
         self._sections: dict[str, dict[str, Any]] = {}
         self._at = 0
+        self._chunk = bytearray()
         self._write(bytes(FIRST))
 
     def __contains__(self, label: str) -> bool:
@@ -70,6 +74,7 @@ class PackWriter:
         self._write(bytes(MARGIN))
         seal = time.time_ns() // SEAL_NS * SEAL_NS
         digest = hashlib.sha256(index).digest()
+        self._file.write(self._chunk)
         self._file.seek(0)
         self._file.write(HEAD.pack(MAGIC, FORMAT, 0, self._at, at, len(index), seal, digest))
         self._file.flush()
@@ -79,8 +84,19 @@ class PackWriter:
     def _write(self, data: Any) -> None:
         if self._at + len(data) > self._most:
             raise OSError(f"it would take more than the {self._most} bytes that it may have")
-        self._file.write(data)
         self._at += len(data)
+        for part in _cut(memoryview(data), CHUNK - len(self._chunk)):
+            self._chunk += part
+            if len(self._chunk) == CHUNK:
+                self._file.write(self._chunk)
+                self._chunk.clear()
+
+
+def _cut(data: Any, first: int) -> Iterator[Any]:
+    """All of it: so many bytes, then chunks."""
+    yield data[:first]
+    for at in range(first, len(data), CHUNK):
+        yield data[at : at + CHUNK]
 
 
 class Pack:
@@ -93,6 +109,9 @@ class Pack:
             if found.st_size < FIRST + MARGIN:
                 raise PackFault("it is cut short")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them: the same, a little slower
+                self._map.madvise(mmap.MADV_HUGEPAGE)
         self.num_bytes = found.st_size
         self.index = self._read_index(found)
         if key is not None and self.index.get("key") != key:
