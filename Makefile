@@ -28,10 +28,12 @@ SLOW    := requirements-slow.txt
 FUZZ_TIMES ?= 10
 QUICK   := -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
 
+# What the slow tests take from the system; without it they skip, and say so.
 EMULATORS := qemu-user-static gcc-aarch64-linux-gnu libsimde-dev
+BROWSER   := chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup test test-torch test-all emulators lint format bench docs clean
+.PHONY: help chat setup test test-torch test-all emulators browser lint format bench docs clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -73,17 +75,24 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
 	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py
 
-test-all: setup emulators  ## Run the slow tests too
+test-all: setup emulators browser  ## Run the slow tests too
 	@$(BIN)/python $(INSTALL) -r $(SLOW)
 	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest $(addprefix --ignore=,$(HEAVY))
 	@$(MAKE) --no-print-directory test-torch QUICK=
 
-# Tests of the native tiers that this processor lacks skip, and say so, where these are not installed.
-emulators:
-	@if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
-	  dpkg -s $(EMULATORS) > /dev/null 2>&1 || { apt-get -qq update && apt-get -qq install -y $(EMULATORS); } > /dev/null \
-	  || echo "test-all: apt-get could not install $(EMULATORS)"; \
-	else echo "test-all: for the tiers of other processors install $(EMULATORS)"; fi
+emulators:  # of the native tiers that this processor lacks
+	$(call apt,the tiers of other processors,$(EMULATORS))
+
+browser:  # for the catalogue's pages; Chrome does as well
+	$(if $(shell command -v google-chrome),,$(call apt,the tests in a browser,$(BROWSER)))
+
+# $(call apt,WHAT FOR,PACKAGES): installs them where that is allowed, and says what is missing elsewhere.
+define apt
+@if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
+  dpkg -s $(2) > /dev/null 2>&1 || { apt-get -qq update && apt-get -qq install -y $(2); } > /dev/null \
+  || echo "test-all: apt-get could not install $(2)"; \
+else echo "test-all: for $(1) install $(2)"; fi
+endef
 
 lint: setup  ## Check style, types and workflows
 	$(BIN)/ruff check .
