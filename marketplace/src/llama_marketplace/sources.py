@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llama_core.config import project_config_file, user_config_file
@@ -88,14 +88,24 @@ class Source:
         """The same plugins by name, each with its line of the catalogue."""
         from llama_marketplace.index.catalogue import matching
 
+        with self._catalogue() as file:
+            yield from (each for each in matching(file, words) if self.serves(each[0]))
+
+    def near(self, name: str) -> list[Summary]:
+        """The plugins whose names a hasty reader might take for this one."""
+        from llama_marketplace.index.catalogue import read_line
+        from llama_marketplace.index.near import near
+
+        with self._catalogue() as file:
+            return [read_line(line) for line in near(file, name)]
+
+    def _catalogue(self) -> IO[bytes]:
         try:
-            file = self._client.catalogue_file.open("rb")
+            return self._client.catalogue_file.open("rb")
         except OSError:
             raise IndexFailed(
                 f"nothing is known of index '{self.name}' yet", remedy=REFRESH
             ) from None
-        with file:
-            yield from (each for each in matching(file, words) if self.serves(each[0]))
 
     def releases(self, name: str) -> tuple[Record, ...]:
         """All versions of a name, each under its publisher's own signature; newest first."""

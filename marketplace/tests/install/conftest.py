@@ -18,7 +18,7 @@ from llama_marketplace.install.verifying import problems
 
 from llama_core import overlay
 
-from .market import Market
+from .market import Market, Untried
 
 
 class NoPackages(Packages):
@@ -62,8 +62,8 @@ class Shop:
 
 @pytest.fixture
 def shop(careful_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """One that does not try in a child process what it installs, which takes a second each."""
-    monkeypatch.setattr(transaction, "smoke", lambda place, plugins: None)
+    """One that does not try in a child process what it installs."""
+    monkeypatch.setattr(transaction, "Trial", Untried)
     return careful_shop
 
 

@@ -22,7 +22,7 @@ from llama_marketplace.install.generations import Generations
 from llama_marketplace.install.packages import Packages
 from llama_marketplace.install.planning import Planner, Wanted
 from llama_marketplace.install.verifying import problems
-from market import Market
+from market import Market, Untried
 
 from llama_core import overlay
 
@@ -76,7 +76,7 @@ def in_child(work: object) -> int:
 
 
 def main(folder: Path, steps: list[str]) -> None:
-    transaction.smoke = lambda place, plugins: None  # tried elsewhere; it writes nothing there
+    transaction.Trial = Untried  # tried elsewhere; it writes nothing there
     old, new = Market(folder / "old"), Market(folder / "new")
     for market in (old, new):
         for line in market.folder.with_suffix(".records").read_bytes().splitlines():

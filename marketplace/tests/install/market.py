@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_marketplace.index.catalogue import Summary, read_lines, summarize, write_line
+from llama_marketplace.index.catalogue import Summary, read_line, read_lines, summarize, write_line
+from llama_marketplace.index.near import near
 from llama_marketplace.index.record import Record
 from llama_marketplace.publish.recording import record_of
 from llama_marketplace.wheels import inspect
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
     from ..wheels.making import Made
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class Untried(nullcontext):
+    """In place of the child that tries what is installed, which takes a second each time."""
+
+    def __enter__(self) -> Untried:
+        return self
+
+    def run(self, place: Path, plugins: Sequence[str]) -> None:
+        return
 
 
 class Market:
@@ -42,8 +55,15 @@ class Market:
         return True
 
     def summaries(self, words: Sequence[str] = ()) -> Iterator[Summary]:
+        return read_lines(self._catalogue, words)
+
+    def near(self, name: str) -> list[Summary]:
+        return [read_line(line) for line in near(BytesIO(self._catalogue), name)]
+
+    @property
+    def _catalogue(self) -> bytes:
         every = (summarize(each, verified=False) for each in self.records.values())
-        return read_lines(b"".join(map(write_line, every)), words)
+        return b"".join(map(write_line, every))
 
     def releases(self, name: str) -> tuple[Record, ...]:
         found = self.records.get(name, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from llama_core.testing.site import Site
 
 from ..wheels.making import SOURCE, Made
 from .conftest import Shop
+from .market import Untried
 
 NAME = "llama-plugin-rhyme"
 
@@ -118,7 +120,7 @@ def test_what_fails_leaves_the_old_state_whole(careful_shop: Shop, what: str) ->
     shop = careful_shop
     shop.market.publish(Made(plugin="reason"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction, "smoke", lambda place, plugins: None)
+        patch.setattr(transaction, "Trial", Untried)
         shop.install("llama-plugin-reason")
     made, error, word = BROKEN[what]
     shop.market.publish(made)
@@ -318,3 +320,30 @@ def test_what_cannot_be_tried_here_keeps_nobody_from_installing(careful_shop: Sh
     careful_shop.market.publish(made)
     careful_shop.install(NAME)
     assert careful_shop.versions() == {NAME: "1.0"}
+
+
+def test_all_of_it_is_on_the_disk_before_it_is_in_force(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.market.publish(Made())
+    shop.install(NAME)
+    synced, missed = set(), []
+    sync, switch = os.fsync, shop.generations.switch
+
+    def fsync(handle: int) -> None:
+        synced.add(os.fstat(handle).st_ino)
+        sync(handle)
+
+    def look(number: int) -> None:
+        folder = shop.generations.folder(number)
+        missed.extend(
+            each for each in [folder, *folder.rglob("*")] if each.stat().st_ino not in synced
+        )
+        switch(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(shop.generations, "switch", look)
+    shop.market.publish(Made(plugin="reason"))
+    shop.install("llama-plugin-reason")  # and the other one is taken over
+    assert shop.versions() == {NAME: "1.0", "llama-plugin-reason": "1.0"}
+    assert missed == []

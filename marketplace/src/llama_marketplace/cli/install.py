@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 
 from llama_core.cli.output import json_option
@@ -26,13 +28,17 @@ def command(
     """
     if wheel is not None and len(names) != 1:
         raise click.UsageError("--wheel goes with one plugin")
-    planner = shopping.planner(package_index)
-    wanted = [shopping.wanted(each, planner.sources, wheel) for each in names]
-    shopping.finish(
-        planner,
-        planner.install(wanted),
-        done="installed",
-        nothing="nothing to do: this is what is installed",
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    from llama_marketplace.install.smoke import Trial
+
+    with nullcontext() if dry_run else Trial() as trial:  # it gets ready while this one plans
+        planner = shopping.planner(package_index)
+        wanted = [shopping.wanted(each, planner.sources, wheel) for each in names]
+        shopping.finish(
+            planner,
+            planner.install(wanted),
+            done="installed",
+            nothing="nothing to do: this is what is installed",
+            dry_run=dry_run,
+            as_json=as_json,
+            trial=trial,
+        )

@@ -19,6 +19,7 @@ from llama_core.errors import LlamaError, did_you_mean, plain
 
 if TYPE_CHECKING:
     from llama_marketplace.install.planning import Plan, Planner, Wanted
+    from llama_marketplace.install.smoke import Trial
     from llama_marketplace.install.transaction import Progress
     from llama_marketplace.sources import Source
 
@@ -119,7 +120,7 @@ def _by_mib(tick: Callable[[], None]) -> Progress:
     return count
 
 
-def carry_out(planner: Planner, plan: Plan) -> int:
+def carry_out(planner: Planner, plan: Plan, trial: Trial | None = None) -> int:
     """Do what the plan says; gives the number of the generation that is then in force."""
     from llama_marketplace.install import transaction
 
@@ -127,16 +128,17 @@ def carry_out(planner: Planner, plan: Plan) -> int:
         return plan.before.number
     with fetching(plan) as count:
         new = transaction.carry_out(
-            plan, planner.generations, planner.packages, planner.base, count
+            plan, planner.generations, planner.packages, planner.base, count, trial
         )
     return new.number
 
 
 def finish(
-    planner: Planner, plan: Plan, *, done: str, nothing: str, dry_run: bool, as_json: bool
-) -> None:
+    planner: Planner, plan: Plan, *, done: str, nothing: str, dry_run: bool, as_json: bool,
+    trial: Trial | None = None,
+) -> None:  # fmt: skip
     """Carry a plan out, unless it is only to be told, and tell it."""
-    number = plan.before.number if dry_run else carry_out(planner, plan)
+    number = plan.before.number if dry_run else carry_out(planner, plan, trial)
     if not plan.changes:
         last = nothing
     elif dry_run:

@@ -163,17 +163,19 @@ class Generations:
         new = Generation(int(place.name), parent, made, dists)
         table = {"schema": SCHEMA, "number": new.number, "parent": parent, "made": made}
         about = [{k: v for k, v in asdict(each).items() if k != "files"} for each in dists]
-        _write(place / FACTS, json.dumps({**table, "dists": about}, indent=1))
-        _write(place / FILES, json.dumps({each.name: dict(each.files) for each in dists}))
-        _write(place / overlay.BASE, overlay.fingerprint() + "\n")
+        written = {
+            FACTS: json.dumps({**table, "dists": about}, indent=1),
+            FILES: json.dumps({each.name: dict(each.files) for each in dists}),
+            overlay.BASE: overlay.fingerprint() + "\n",
+        }
+        for name, text in written.items():
+            (place / name).write_text(text, "utf-8")
         return new
 
     def put_in_place(self, place: Path) -> Path:
-        """Make a staged generation one that can be switched to. Its files are on the disk."""
+        """Make a staged generation one that can be switched to. All of it is on the disk."""
         target = self.folder(int(place.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        for folder, _, _ in os.walk(place):
-            sync_folder(Path(folder))
         os.rename(place, target)
         sync_folder(target.parent)
         return target
@@ -205,13 +207,6 @@ class Generations:
         """The environment as it is now was found to fit: say no more that it has changed."""
         file = self.folder(number) / overlay.BASE
         replace_file(file, [f"{overlay.fingerprint()}\n".encode()])
-
-
-def _write(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _dist(facts: Mapping[str, Any], files: Mapping[str, Any]) -> Dist:

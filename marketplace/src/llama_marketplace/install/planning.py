@@ -255,17 +255,12 @@ class Planner:
     def _near_names(self, picks: Mapping[str, Pick]) -> Iterable[str]:
         """A name that is nearly another publisher's may be a trap; it is said, not refused."""
         for name, pick in picks.items():
-            others = {
-                each.name: each.publisher
-                for each in pick.source.summaries()
-                if each.name != name and abs(len(each.name) - len(name)) <= 1
-            }
-            near = [each for each in others if _one_slip(name, each)]
-            theirs = [e for e in near if others[e] != pick.chosen.record.publisher]
+            mine = pick.chosen.record.publisher
+            theirs = [each for each in pick.source.near(name) if each.publisher != mine]
             if theirs:
                 yield (
-                    f"{name} by {pick.chosen.record.publisher} has nearly the name of "
-                    f"{theirs[0]} by {others[theirs[0]]}: is it the one that you mean?"
+                    f"{name} by {mine} has nearly the name of {theirs[0].name} by "
+                    f"{theirs[0].publisher}: is it the one that you mean?"
                 )
 
     def _refuse_unmanaged(self, name: str) -> None:
@@ -294,14 +289,3 @@ class Planner:
 
 def _offer(dist: Dist) -> Offer:
     return Offer(dist.version, tuple(map(Requirement, dist.requires)))
-
-
-def _one_slip(one: str, other: str) -> bool:
-    """Whether one letter, added, lost, changed or swapped with the next, makes one the other."""
-    if len(one) == len(other):
-        wrong = [i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
-        if len(wrong) == 2 and wrong[1] == wrong[0] + 1:
-            return one[wrong[0]] == other[wrong[1]] and one[wrong[1]] == other[wrong[0]]
-        return len(wrong) == 1
-    short, long = sorted((one, other), key=len)
-    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))

@@ -1,9 +1,9 @@
 """The first run of what was installed, in a child process.
 
-The child, `python -m llama_marketplace.install.smoke`, uses the generation that its environment
-names and default settings, activates the plugins it is given, checks the schemas of their options,
-and has each capability made that needs nothing to be made. What fails is told as JSON on its last
-line. Parent and child are both here.
+The child, `python -m llama_marketplace.install.smoke`, is told on its standard input which
+generation to use and which plugins to try. It has default settings, activates the plugins, checks
+the schemas of their options, and has each capability made that needs nothing to be made. What fails
+is told as JSON on its last line. Parent and child are both here.
 """
 
 from __future__ import annotations
@@ -33,48 +33,66 @@ _KEPT = (
 _NOT_MADE = ("model",)
 
 
-def smoke(place: Path, plugins: Sequence[str]) -> None:
-    """Run the plugins of a staged generation; raises with what the child says is wrong."""
-    if not plugins:
-        return
-    env = {key: os.environ[key] for key in _KEPT if key in os.environ}
-    env[overlay.VARIABLE] = str(place)
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
-    with TemporaryDirectory(prefix="llama-smoke-") as folder:
-        command = [sys.executable, "-P", "-m", __name__, *plugins]
+class Trial:
+    """The child process, which may be begun before there is anything to try.
+
+    It imports what it needs and then waits to be told; whoever ends without telling it ends it.
+    """
+
+    def __init__(self) -> None:
+        env = {key: os.environ[key] for key in _KEPT if key in os.environ}
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
+        self._folder = TemporaryDirectory(prefix="llama-smoke-")
+        self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-P", "-m", __name__],
+            cwd=self._folder.name, env=env, text=True, errors="replace",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.kill()
+        self._child.communicate()
+        self._folder.cleanup()
+
+    def run(self, place: Path, plugins: Sequence[str]) -> None:
+        """Have it run the plugins of a staged generation; raises with what it says is wrong."""
+        what = f"the first run of {', '.join(plugins)}"
+        told = json.dumps({"generation": str(place), "plugins": plugins}) + "\n"
         try:
-            done = subprocess.run(  # noqa: S603 - our own module, no shell
-                command, cwd=folder, env=env, text=True, capture_output=True, timeout=SECONDS,
-                stdin=subprocess.DEVNULL, errors="replace",
-            )  # fmt: skip
+            out, err = self._child.communicate(told, SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise InstallFailed(
-                f"the first run of {', '.join(plugins)} has not ended within {SECONDS} s"
-            ) from error
-    try:
-        problems = json.loads(done.stdout.splitlines()[-1])["problems"]
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(done.stderr.split()[-60:])
-        raise InstallFailed(
-            f"the first run of {', '.join(plugins)} ended with {done.returncode}: "
-            f"{plain(said, 600)}"
-        ) from error
-    if problems:
-        told = "; ".join(f"{name}: {why}" for name, why in problems.items())
-        raise InstallFailed(f"what was to be installed does not work here: {plain(told, 900)}")
+            raise InstallFailed(f"{what} has not ended within {SECONDS} s") from error
+        try:
+            problems = json.loads(out.splitlines()[-1])["problems"]
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            said = " ".join(err.split()[-60:])
+            code = self._child.returncode
+            raise InstallFailed(f"{what} ended with {code}: {plain(said, 600)}") from error
+        if problems:
+            told = "; ".join(f"{name}: {why}" for name, why in problems.items())
+            raise InstallFailed(f"what was to be installed does not work here: {plain(told, 900)}")
 
 
-def main(names: Sequence[str]) -> None:
+def main() -> None:
     """In the child."""
     from llama_core.config import Config
     from llama_core.discovery import discover
     from llama_core.plugins import Plugins
 
+    line = sys.stdin.readline()
+    if not line:
+        return  # there was nothing to try
+    told = json.loads(line)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    os.environ[overlay.VARIABLE] = told["generation"]
     if overlay.append(strict=True) is None:
         raise SystemExit("there is no generation to try")
     plugins = Plugins(discover(), Config())
     problems: dict[str, str] = {}
-    for name in names:
+    for name in told["plugins"]:
         try:
             _try(plugins, name)
         except LlamaError as error:
@@ -108,4 +126,4 @@ def _elsewhere(plugins: Any, provides: Any) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

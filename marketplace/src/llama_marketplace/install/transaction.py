@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from llama_marketplace.install.faults import Damaged, InstallFailed
 from llama_marketplace.install.generations import Dist, Generation, Generations
 from llama_marketplace.install.packages import Packages
 from llama_marketplace.install.planning import Pick, Plan
-from llama_marketplace.install.smoke import smoke
+from llama_marketplace.install.smoke import Trial
+from llama_marketplace.install.syncing import sync_tree
 from llama_marketplace.install.unpacking import take_over, unpack
 from llama_marketplace.install.verifying import missing
 from llama_marketplace.wheels import Inspected, Wheel, examine, inspect
@@ -37,8 +39,9 @@ def carry_out(
     packages: Packages,
     base: Base,
     progress: Progress = lambda num_bytes: None,
+    trial: Trial | None = None,
 ) -> Generation:
-    """Make the plan's generation and put it in force."""
+    """Make the plan's generation and put it in force; `trial` may have been begun before."""
     with generations.locked():
         if generations.current() != plan.before:
             raise InstallFailed(
@@ -46,7 +49,7 @@ def carry_out(
             )
         try:
             with generations.staging() as place:
-                new = _make(plan, generations, packages, base, place, progress)
+                new = _make(plan, generations, packages, base, place, progress, trial)
         except OSError as error:
             raise InstallFailed(
                 f"cannot write {error.filename or generations.home}: {error.strerror or error}",
@@ -90,12 +93,18 @@ def _make(
     base: Base,
     place: Path,
     progress: Progress,
+    trial: Trial | None,
 ) -> Generation:
     downloads = place.with_name("fetched")  # on the same disk, which has room for it or has not
     dists = _lay_out(plan, generations, packages, base, place, downloads, progress)
     _check_whole(dists, base)
     new = generations.describe(place, plan.before.number, dists)
-    smoke(place, _to_try(plan, dists))
+    with ThreadPoolExecutor(1) as aside:
+        synced = aside.submit(sync_tree, place)  # the disk is at work while the child is
+        if tried := _to_try(plan, dists):
+            with trial or Trial() as child:
+                child.run(place, tried)
+        synced.result()
     generations.put_in_place(place)
     generations.switch(new.number)
     return new

@@ -1,7 +1,7 @@
 """Laying a wheel's files out in a generation, and taking over what the last one has of it.
 
-The wheel was inspected; every file is held to its digest once more while it is written, and is on
-the disk when this returns. Nothing is run, and no bytecode is made.
+The wheel was inspected; every file is held to its digest once more while it is written. Nothing is
+run, and no bytecode is made.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ def unpack(wheel: Wheel, packages: Path, tick: Callable[[], None] = lambda: None
     path = f"{wheel.info}/INSTALLER"
     with (packages / path).open("x") as out:
         out.write(INSTALLER)
-        out.flush()
-        os.fsync(out.fileno())
     files[path] = (hashlib.sha256(INSTALLER.encode()).hexdigest(), len(INSTALLER))
     return files
 
@@ -74,8 +72,6 @@ def _write(archive: Archive, name: str, target: Path, sha256: str) -> None:
         for chunk in archive.chunks(name):
             digest.update(chunk)
             out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
     if digest.hexdigest() != sha256:
         raise InstallFailed(f"{archive.wheel} changed while it was unpacked")
     target.chmod(archive.mode(name))
