@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_core.errors import LlamaError
+from llama_core.errors import LlamaError, plain
 from llama_marketplace.site import rendering
 from llama_marketplace.site.entries import Shelf, by_name
 from llama_marketplace.site.folder import PAGES, SiteFolder
@@ -35,9 +35,7 @@ def build(out: Path, shelves: Sequence[Shelf], tick: Callable[[], None]) -> Buil
         try:
             entry = shelf.entry(name)
         except LlamaError as error:
-            left_out.append((name, error.message))
-            continue
-        if entry is None:
+            left_out.append((plain(name), error.message))
             continue
         listing.add(entry)
         rows.append((name, entry.shown.version, entry.shown.summary))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from llama_marketplace.errors import IndexFailed
 from llama_marketplace.index.record import Record
 from llama_marketplace.sources import Source, owner
 
@@ -102,10 +103,12 @@ class Shelf:
     names: Mapping[str, bool]
     read: Callable[[str], Sequence[Record]]
 
-    def entry(self, name: str) -> Entry | None:
-        """One plugin; None where nothing of it was ever published."""
+    def entry(self, name: str) -> Entry:
+        """One plugin, with all that was ever published of it."""
         releases = sorted(self.read(name), key=lambda each: Version(each.version), reverse=True)
-        return Entry(self.home, self.names[name], tuple(releases)) if releases else None
+        if not releases:
+            raise IndexFailed(f"'{self.home.name}' lists it, and has no record of it")
+        return Entry(self.home, self.names[name], tuple(releases))
 
 
 def of_folder(folder: Path, url: str | None) -> Shelf:
