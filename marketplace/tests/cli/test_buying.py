@@ -89,7 +89,6 @@ def test_from_search_to_uninstall(user: User, corp: Any, tmp_path: Path) -> None
     assert "nothing to do" in user.llama("marketplace", "install", NAME)
 
     corp.put(Made(version="1.1"))
-    user.llama("marketplace", "indexes", "refresh")
     assert user.json("update")["plugins"][0]["before"] == "1.0"
     listed = {each["plugin"]: each for each in user.json("list")["plugins"]}
     assert (listed["rhyme"]["version"], listed["rhyme"]["managed"]) == ("1.1", True)

@@ -35,15 +35,16 @@ packages_option = click.option(
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done.")
 
 
-def indexes() -> list[Source]:
-    """The indexes that are trusted, asked for what is new unless that was done a moment ago."""
+def indexes(*, now: bool = False) -> list[Source]:
+    """The indexes that are trusted, asked for what is new: `now`, or unless that was done a moment
+    ago."""
     from llama_marketplace.sources import configured
 
     found = configured()
     if not found:
         raise LlamaError("no index is trusted yet", remedy="llama marketplace indexes add --help")
     for each in found:
-        each.freshen()
+        each.refresh() if now else each.freshen()
     _note_withdrawn(found)
     return found
 
@@ -60,13 +61,13 @@ def _note_withdrawn(sources: Sequence[Source]) -> None:
         log.warning("what was taken back is not written down: %s", error)
 
 
-def planner(package_index: str | None) -> Planner:
+def planner(package_index: str | None, *, now: bool = False) -> Planner:
     """For this environment, from all indexes."""
     from llama_marketplace.install.generations import Generations
     from llama_marketplace.install.packages import Packages
     from llama_marketplace.install.planning import Planner
 
-    return Planner(indexes(), Generations(), Packages(package_index))
+    return Planner(indexes(now=now), Generations(), Packages(package_index))
 
 
 def wanted(text: str, sources: Sequence[Source], wheel: str | None = None) -> Wanted:

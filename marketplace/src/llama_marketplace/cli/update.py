@@ -21,12 +21,14 @@ def command(
     One whose version was quarantined or yanked meanwhile goes to the newest that was not, which
     may be an older one; that is said.
     """
-    planner = shopping.planner(package_index)
+    planner = shopping.planner(package_index, now=True)  # what is new is the question
     shopping.finish(
         planner,
         planner.update(names),
         done="updated",
-        nothing="everything is in the newest version that fits",
+        nothing="everything is in the newest version that fits"
+        if planner.generations.current().plugins
+        else "no plugin is installed from here",
         dry_run=dry_run,
         as_json=as_json,
     )
