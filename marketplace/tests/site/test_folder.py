@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from llama_marketplace.errors import IndexFailed, Untrusted
+from llama_marketplace.index.record import Record
 from llama_marketplace.site import building, rendering
 from llama_marketplace.site.entries import Shelf
 from operating import record
@@ -18,8 +21,8 @@ from .making import HOME, shelf
 ONE, TWO = record(), record(name="llama-plugin-two")
 
 
-def build(out: Path, *records: object) -> building.Built:
-    return building.build(out, [shelf(*records)], lambda: None)  # type: ignore[arg-type]
+def build(out: Path, *records: Record) -> building.Built:
+    return building.build(out, [shelf(*records)], lambda: None)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -113,18 +116,41 @@ def test_a_killed_run_is_made_good_by_the_next(
         raise AssertionError("it never came to its end")
 
 
-def test_a_plugin_that_cannot_be_believed_is_left_out_and_named(tmp_path: Path) -> None:
+def failing(error: LlamaError, *names: str) -> Shelf:
     good = shelf(ONE, TWO)
 
-    def read(name: str) -> object:
-        if name == TWO.name:
-            raise LlamaError("its signature has run out")
+    def read(name: str) -> Sequence[Record]:
+        if name in names:
+            raise error
         return good.read(name)
 
-    built = building.build(tmp_path, [Shelf(HOME, good.names, read)], lambda: None)  # type: ignore[arg-type]
+    return Shelf(HOME, good.names, read)
+
+
+def test_a_plugin_that_cannot_be_believed_is_left_out_and_named(tmp_path: Path) -> None:
+    build(tmp_path, ONE, TWO)
+    bad = failing(Untrusted("its signature has run out"), TWO.name)
+    built = building.build(tmp_path, [bad], lambda: None)
     assert built.left_out == ((TWO.name, "its signature has run out"),)
-    assert built.num_plugins == 1
+    assert (built.num_plugins, built.num_removed) == (1, 1)
     assert not (tmp_path / "plugins" / f"{TWO.name}.html").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        failing(IndexFailed("the wire is cut"), TWO.name),
+        failing(Untrusted("all has run out"), ONE.name, TWO.name),
+        Shelf(HOME, {ONE.name: True}, lambda name: ()),
+    ],
+    ids=["no network", "nothing believed", "no record"],
+)
+def test_what_cannot_be_read_takes_no_page_away(tmp_path: Path, bad: Shelf) -> None:
+    build(tmp_path, ONE, TWO)
+    before = files_of(tmp_path)
+    with pytest.raises(LlamaError):
+        building.build(tmp_path, [bad], lambda: None)
+    assert files_of(tmp_path) == before
 
 
 def test_a_name_is_the_first_indexs_that_has_it(tmp_path: Path) -> None:

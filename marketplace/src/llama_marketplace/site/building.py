@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_core.errors import LlamaError, plain
+from llama_core.errors import plain
+from llama_marketplace.errors import RecordRefused, Untrusted
 from llama_marketplace.site import rendering
 from llama_marketplace.site.entries import Shelf, by_name
 from llama_marketplace.site.folder import PAGES, SiteFolder
@@ -24,7 +25,10 @@ class Built:
 
 
 def build(out: Path, shelves: Sequence[Shelf], tick: Callable[[], None]) -> Built:
-    """Write the site. A plugin that cannot be believed is left out, and said to be."""
+    """Write the site. A plugin that cannot be believed is left out, and said to be.
+
+    An index that cannot be read to its end is an error: then nothing is removed.
+    """
     names = list(by_name(shelves))
     folder = SiteFolder(out, len(names))
     listing = Listing()
@@ -34,12 +38,14 @@ def build(out: Path, shelves: Sequence[Shelf], tick: Callable[[], None]) -> Buil
         tick()
         try:
             entry = shelf.entry(name)
-        except LlamaError as error:
+        except (RecordRefused, Untrusted) as error:
             left_out.append((plain(name), error.message))
             continue
         listing.add(entry)
         rows.append((name, entry.shown.version, entry.shown.summary))
         folder.write(f"{PAGES}/{name}.html", rendering.plugin(entry))
+    if left_out and not rows:  # a site that was there is better than none
+        raise Untrusted(f"no plugin can be believed; {left_out[0][0]}: {left_out[0][1]}")
     for asset in rendering.ASSETS:
         folder.write(asset, rendering.asset(asset))
     script = listing.script()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from llama_marketplace.errors import IndexFailed
+from llama_marketplace.errors import Untrusted
 from llama_marketplace.index.record import Record
 from llama_marketplace.sources import Source, owner
 
@@ -107,7 +107,7 @@ class Shelf:
         """One plugin, with all that was ever published of it."""
         releases = sorted(self.read(name), key=lambda each: Version(each.version), reverse=True)
         if not releases:
-            raise IndexFailed(f"'{self.home.name}' lists it, and has no record of it")
+            raise Untrusted(f"'{self.home.name}' lists it, and has no record of it")
         return Entry(self.home, self.names[name], tuple(releases))
 
 
