@@ -61,13 +61,14 @@ def _note_withdrawn(sources: Sequence[Source]) -> None:
         log.warning("what was taken back is not written down: %s", error)
 
 
-def planner(package_index: str | None, *, now: bool = False) -> Planner:
-    """For this environment, from all indexes."""
+def planner(package_index: str | None) -> Planner:
+    """For this environment, from all indexes as they are now: what is installed is to be new, and
+    nothing that was taken back a moment ago."""
     from llama_marketplace.install.generations import Generations
     from llama_marketplace.install.packages import Packages
     from llama_marketplace.install.planning import Planner
 
-    return Planner(indexes(now=now), Generations(), Packages(package_index))
+    return Planner(indexes(now=True), Generations(), Packages(package_index))
 
 
 def wanted(text: str, sources: Sequence[Source], wheel: str | None = None) -> Wanted:

@@ -21,7 +21,7 @@ def command(
     One whose version was quarantined or yanked meanwhile goes to the newest that was not, which
     may be an older one; that is said.
     """
-    planner = shopping.planner(package_index, now=True)  # what is new is the question
+    planner = shopping.planner(package_index)
     shopping.finish(
         planner,
         planner.update(names),

@@ -75,4 +75,4 @@ def _withdrawn(now: Generation) -> Iterator[str]:
 def _indexes() -> Sequence[Source]:
     from llama_marketplace.sources import configured
 
-    return shopping.indexes() if configured() else []
+    return shopping.indexes(now=True) if configured() else []
