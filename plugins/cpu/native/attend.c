@@ -59,12 +59,15 @@ void run_attention(llama_program *p, const llama_op *op) {
     const llama_batch *b = p->batch;
     attending w = {p, op, p->groups[op->group].memory + op->slot, p->values + op->inputs[0],
                    p->values + op->inputs[1], p->values + op->inputs[2], p->values + op->output, 4};
-    pool_run(p->pool, write_task, &w, (b->num_tokens + 3) / 4);
+    const size_t width = (size_t)op->kv_heads * (size_t)op->head_dim;
+    pool_run(p->pool, write_task, &w, (b->num_tokens + 3) / 4, 8 * (size_t)b->num_tokens * width);
     const int32_t shared = op->heads / op->kv_heads;
+    size_t seen = 0; /* of positions, by all queries of one key head: at most */
     p->s.tiles[0] = 0;
     for (int32_t s = 0; s < b->num_sequences; s++) {
         int32_t queries = (b->starts[s + 1] - b->starts[s]) * shared;
         p->s.tiles[s + 1] = p->s.tiles[s] + (queries + QUERIES - 1) / QUERIES;
+        if (queries) seen += (size_t)queries * (size_t)(b->positions[b->starts[s + 1] - 1] + 1);
     }
-    pool_run(p->pool, read_task, &w, p->s.tiles[b->num_sequences] * op->kv_heads);
+    pool_run(p->pool, read_task, &w, p->s.tiles[b->num_sequences] * op->kv_heads, 2 * seen * width);
 }

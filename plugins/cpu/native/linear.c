@@ -81,7 +81,7 @@ void prepare_rows(llama_program *p, const prepare *how, const matrix *m, const f
     p->s.codes.block = how->block;
     p->s.codes.unit = how->unit;
     preparing w = {p, how, m, x, x_stride, rows, 4};
-    pool_run(p->pool, prepare_task, &w, (rows + 3) / 4);
+    pool_run(p->pool, prepare_task, &w, (rows + 3) / 4, 8 * (size_t)rows * (size_t)m->cols);
 }
 
 job prepared_job(const llama_program *p, const prepare *how, const matrix *m, const float *x,
@@ -126,7 +126,12 @@ static void job_task(void *context, int32_t task, int32_t thread) {
 
 void run_jobs(llama_program *p, job *jobs, int32_t count) {
     int32_t tasks = 0, all = 0;
-    for (int32_t i = 0; i < count; i++) all += jobs[i].m->panels;
+    size_t work = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const matrix *m = jobs[i].m;
+        all += m->panels;
+        work += (size_t)jobs[i].rows * (size_t)m->panels * PANEL * (size_t)m->cols;
+    }
     /* Few rows: eight tasks a thread, in fours of panels that a kernel streams side by side. */
     int32_t few = (all / (8 * llama_pool_threads(p->pool)) + 3) / 4 * 4;
     for (int32_t i = 0; i < count; i++) {
@@ -137,7 +142,7 @@ void run_jobs(llama_program *p, job *jobs, int32_t count) {
         tasks += j->row_blocks * ((j->m->panels + j->panels_a_task - 1) / j->panels_a_task);
     }
     running w = {p->k, jobs, count};
-    pool_run(p->pool, job_task, &w, tasks);
+    pool_run(p->pool, job_task, &w, tasks, work);
 }
 
 void run_linears(llama_program *p, const instruction *i, int32_t rows) {

@@ -274,7 +274,8 @@ int32_t matrix_fill(llama_pool *pool, const llama_weight_source *source, matrix 
                                   (!m->minimums || fits_f16(source->minimums, count)));
     if (!narrow && !m->wide && !widen(m)) return LLAMA_MEMORY;
     packing p = {.source = source, .to = m, .first = m->filled / PANEL, .nan = is_nan};
-    pool_run(pool, pack_panel, &p, source->rows / PANEL + (source->rows % PANEL != 0));
+    pool_run(pool, pack_panel, &p, source->rows / PANEL + (source->rows % PANEL != 0),
+             ENOUGH);
     if (p.nan) *why = "a number in it is not a number (NaN)";
     if (p.bad_code) *why = "a code has more bits than it should";
     if (!*why) m->filled += source->rows;

@@ -105,12 +105,12 @@ void run_moe(llama_program *p, const instruction *i) {
     const int32_t choices = w.rows * op->top_k;
     for (int32_t row = 0; row < w.rows; row++) choose(&w, row);
     sort_choices(&w);
-    pool_run(p->pool, gather_task, &w, w.rows);
+    pool_run(p->pool, gather_task, &w, w.rows, ENOUGH);
     prepare_rows(p, &i->how, p->weights + op->weights[0], s->moe_x, s->moe_stride, choices);
     int32_t jobs = add_jobs(&w, &i->how, 0, s->moe_x, s->moe_gate, 0);
     run_jobs(p, s->jobs, add_jobs(&w, &i->how, 1, s->moe_x, s->moe_up, jobs));
-    pool_run(p->pool, glu_task, &w, choices);
+    pool_run(p->pool, glu_task, &w, choices, ENOUGH);
     prepare_rows(p, &i->then, p->weights + op->weights[2], s->moe_gate, s->moe_stride, choices);
     run_jobs(p, s->jobs, add_jobs(&w, &i->then, 2, s->moe_gate, s->moe_down, 0));
-    pool_run(p->pool, combine_task, &w, w.rows);
+    pool_run(p->pool, combine_task, &w, w.rows, ENOUGH);
 }

@@ -15,6 +15,7 @@
 
 #define SPINS 4000 /* about 50 us: longer than a small step's serial parts, shorter than a wait for work */
 #define MAX_THREADS 256
+#define WORTH_SHARING (1 << 16) /* numbers: three microseconds of one thread, by AVX2 */
 
 struct llama_pool {
     pthread_mutex_t steps; /* one step at a time */
@@ -117,8 +118,8 @@ static void wait_for_all(llama_pool *pool) {
     pthread_mutex_unlock(&pool->lock);
 }
 
-void pool_run(llama_pool *pool, pool_task task, void *context, int32_t count) {
-    if (pool->count == 1 || count <= 1) {
+void pool_run(llama_pool *pool, pool_task task, void *context, int32_t count, size_t work) {
+    if (pool->count == 1 || count <= 1 || work < WORTH_SHARING) {
         for (int32_t i = 0; i < count; i++) task(context, i, 0);
         return;
     }

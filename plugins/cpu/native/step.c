@@ -83,7 +83,7 @@ static void run_rows(llama_program *p, const llama_op *op, int32_t rows) {
     w.rows_a_task = NUMBERS_A_TASK / w.out->width;
     if (op->kind == LLAMA_LORA) w.rows_a_task = 1;
     if (w.rows_a_task < 1) w.rows_a_task = 1;
-    pool_run(p->pool, row_task, &w, (rows + w.rows_a_task - 1) / w.rows_a_task);
+    pool_run(p->pool, row_task, &w, (rows + w.rows_a_task - 1) / w.rows_a_task, ENOUGH);
 }
 
 static int64_t nanoseconds(void) {
