@@ -73,6 +73,15 @@ def test_every_command_is_in_its_reference() -> None:
     assert [name for name in COMMANDS if f"`llama {name}" not in page] == []
 
 
+def test_every_option_of_run_and_chat_is_in_its_reference() -> None:
+    from llama_core.cli import chat, run
+
+    page = (DOCS / "reference" / "command-line.md").read_text()
+    params = [*run.command.params, *chat.command.params]
+    flags = {name for each in params for name in each.opts if name.startswith("--")}
+    assert sorted(flag for flag in flags if f"`{flag}" not in page) == []
+
+
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     """Its files, extracted and installed beside the core, make a plugin that conforms."""
     page = (DOCS / "tutorial" / "first-plugin.md").read_text()
@@ -106,6 +115,12 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     assert used.stdout.strip() == "[2]", used.stderr
     refused = run("-c", python[2].split("sampler =")[0] + python[3])
     assert "Did you mean 'rank'?" in refused.stderr
+    ask = ("-m", "llama_core", "run", str(ROOT / "tests" / "fixtures" / "tiny"), "Once", "--json")
+    answers = [
+        json.loads(run(*ask, "--max-tokens", "3", *named).stdout)["tokens"]
+        for named in ((), ("--sampler", "second-best:rank=1"), ("--sampler", "second-best"))
+    ]
+    assert answers[0] == answers[1] != answers[2]
 
 
 def test_the_page_on_architectures_quotes_its_example() -> None:

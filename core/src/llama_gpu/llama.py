@@ -239,7 +239,7 @@ class LlamaGPU:
             "model": loaded.name,
             "architecture": model_type(loaded.files.config),
             "rewrites": [] if loaded.graph is None else list(loaded.graph.rewrites),
-            "drafter": None if loaded.drafter is None else loaded.drafter[0],
+            "drafter": loaded.engine.engine.drafting.name or None,
             "parallel": None if self._parallel is None else self._parallel.strategy,
             "invariance": loaded.program.invariance,
             "load_seconds": loaded.load_seconds,

@@ -125,6 +125,7 @@ def test_a_value_is_json_or_else_text_up_to_a_comma(typed: str, options: dict[st
         ("x:=1", "'=1' is no OPTION=VALUE"),
         ("x:a=1,b,c=2", "'b' is no OPTION=VALUE"),
         ("x:a=1,a=2", "'a' is said twice"),
+        ("x:a=\udcff", "it is no UTF-8, from byte 4 on"),
     ],
 )
 def test_what_is_no_option_is_named(typed: str, says: str) -> None:

@@ -64,6 +64,15 @@ def test_info_tells_everything_without_importing(three: Llama) -> None:
     assert "backend shaky (contract 1)" in three("plugins", "info", "shaky").out
 
 
+def test_info_says_how_what_is_provided_is_used(three: Llama) -> None:
+    for name, line in (
+        ("shaky", "use it: llama run MODEL --backend shaky"),
+        ("quiet", "use it: llama run MODEL --transform quiet"),
+        ("greet", "use it: llama greet"),
+    ):
+        assert line in three("plugins", "info", name).out
+
+
 def test_disable_and_enable_write_the_users_settings(three: Llama) -> None:
     done = three("plugins", "disable", "quiet", "--json")
     file = three.root / "config" / "llama-core" / "llama.toml"

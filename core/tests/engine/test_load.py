@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -332,7 +333,7 @@ def drafting(plugins: Plugins, drafter: object) -> None:
 
 
 class Failing:
-    def propose(self, requests: object) -> list[list[int]]:
+    def propose(self, requests: Sequence[object]) -> list[list[int]]:
         raise RuntimeError("oh")
 
     def truncate(self, sequence: int, length: int) -> None: ...
@@ -380,6 +381,7 @@ def test_the_fault_of_a_drafter_by_name_counts_against_its_plugin(
         fault = loaded.engine.engine.drafting.fault
     assert fault is not None
     assert fault.startswith("drafter mine failed: RuntimeError: oh")
+    assert loaded.engine.engine.drafting.owner == "mine"
     assert plugins["mine"].num_faults == 1
     assert any("answers come without drafts" in said for said in plugins.announcements.counts)
 
@@ -393,6 +395,21 @@ def test_under_strict_an_answer_without_drafts_is_an_error(folder: Path) -> None
     ):
         ask(loaded, "Once")
     assert loaded.engine.engine.blocks.num_used() == 0
+
+
+def test_a_drafter_that_fails_when_the_answer_is_whole_spoils_nothing(folder: Path) -> None:
+    class Late(Failing):
+        def propose(self, requests: Sequence[object]) -> list[list[int]]:
+            return [[] for _ in requests]
+
+        def release(self, sequence: int) -> None:
+            raise RuntimeError("oh")
+
+    plugins = Plugins(discover([]), Config(strict=True))
+    drafting(plugins, Late())
+    with load(folder, plugins=plugins, drafter="mine") as loaded:
+        assert len(ask(loaded, "Once")) == 12
+    assert any("without drafts: drafter mine failed" in s for s in plugins.announcements.counts)
 
 
 def test_preprocessors_see_a_text_before_it_is_tokens(folder: Path, plugins: Plugins) -> None:

@@ -200,6 +200,9 @@ def test_a_drafter_is_named_too(folder: Path, plugins: Plugins, llama: LlamaGPU)
         assert quick.get_backend_info()["drafter"] == "ngram"
         assert quick.infer("abababab", max_tokens=12) == llama.infer("abababab", max_tokens=12)
     assert llama.get_backend_info()["drafter"] is None
+    own = plugins.create("drafter", "ngram")
+    with LlamaGPU(folder, plugins=plugins, drafter=own) as quick:
+        assert quick.get_backend_info()["drafter"] == "NgramLookup"
 
 
 def test_prompts_must_be_texts(llama: LlamaGPU) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from llama_core.cli.app import Session
+from llama_core.cli.text import Text
 from llama_core.engine.chains import contradiction
 from llama_core.engine.request import Link, Params, Use
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 Pair = tuple[str, dict[str, Any]]
 
+TEXT = Text()
 METAVAR = "NAME[:OPTION=VALUE,…]"
 # Of a chat's messages: what says it better than a preprocessor by name would.
 _OF_CHATS = {
@@ -43,7 +45,7 @@ class Named(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> Pair:
         if isinstance(value, tuple):
             return value
-        name, _, rest = str(value).partition(":")
+        name, _, rest = TEXT.convert(value, param, ctx).partition(":")
         if not name:
             self.fail(f"it names no {self.name}; an example: {self.example}", param, ctx)
         options: dict[str, Any] = {}
@@ -125,9 +127,10 @@ def check(plugins: Plugins, said: Mapping[str, Any], preprocessors: Iterable[Use
     Each capability is made once for this and dropped.
     """
     for use in preprocessors:
-        if use.name in _OF_CHATS:
+        better = _OF_CHATS.get(use.name.rpartition("/")[2])
+        if better is not None:
             raise click.UsageError(
-                f"preprocessor '{use.name}' is for the messages of a chat: {_OF_CHATS[use.name]}"
+                f"preprocessor '{use.name}' is for the messages of a chat: {better}"
             )
         plugins.create("preprocessor", use.name, use.options)
     for pair in said.get("postprocessor") or ():
@@ -158,7 +161,9 @@ def used(loaded: Loaded, params: Params, preprocessors: Iterable[Use] = ()) -> d
     if loaded.drafter is not None:
         drafting = loaded.engine.engine.drafting
         drafter = {
-            **told("drafter", Link(*loaded.drafter)),
+            "name": drafting.name,
+            "plugin": drafting.owner,  # which a fault may have put in quarantine since
+            "options": dict(loaded.drafter[1]),
             "drafts": drafting.num_drafts,
             "draft_tokens": drafting.num_draft_tokens,
             "accepted_tokens": drafting.num_accepted,

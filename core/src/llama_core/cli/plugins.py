@@ -18,6 +18,10 @@ from llama_core.discovery import BUILTIN
 from llama_core.errors import LlamaError
 
 MOST_NAMES = 4  # of a kind in one row of the list; `info` shows them all
+OF_RUN = (
+    "backend", "program", "rewrite", "drafter", "transform", "sampler", "preprocessor",
+    "postprocessor",
+)  # fmt: skip
 
 
 def plugin_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -82,6 +86,9 @@ def info(session: Session, name: str, as_json: bool) -> None:
             yield f"  {each['kind']} {each['name']} (contract {each['api']})  {state}".rstrip()
             for option, about in (each["takes"] or {}).items():
                 yield f"    option {option}: {about}"
+            used = "" if plugin.name == BUILTIN else _used_by(each["kind"], each["name"])
+            if used and not each["reason"]:
+                yield f"    use it: {used}"
         for need in facts["requires"]:
             yield f"  requires {need}"
         if facts["listens"]:
@@ -219,6 +226,15 @@ def _takes(provides: Any, plugin: Plugin) -> dict[str, str] | None:
         name: json.dumps(about) + (" (required)" if name in required else "")
         for name, about in declared.get("properties", {}).items()
     }
+
+
+def _used_by(kind: str, name: str) -> str:
+    """The command line that uses a capability, or nothing where none does by its name."""
+    if kind in OF_RUN:
+        return f"llama run MODEL --{kind} {name}"
+    if kind == "command":
+        return f"llama {name.replace('plugins.', 'plugins ', 1)}"
+    return f"llama run {name}" if kind == "model" else ""
 
 
 def _provides(plugin: Plugin) -> str:

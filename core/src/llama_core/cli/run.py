@@ -55,8 +55,8 @@ def command(
     """Complete PROMPT (or standard input) with MODEL: a folder, a file, hf:org/name, or a model
     plugin. The text is given to the model as it is, without chat template or system prompt.
 
-    The likeliest token is chosen where no --temperature is given, and an answer has at most 256
-    tokens where no --max-tokens are.
+    The likeliest token is chosen where no --temperature and no --sampler is given, and an answer
+    has at most 256 tokens where no --max-tokens are.
     """
     text = _piped() if prompt is None else prompt
     chosen, first = params(said, {}), uses(preprocessor)

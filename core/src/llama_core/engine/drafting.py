@@ -7,7 +7,6 @@ that fails costs speed and nothing else, and is named in `fault`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from llama_core.contracts.drafter import SPEC, Drafter, DraftRequest
 from llama_core.engine.answer import Answer
@@ -24,9 +23,10 @@ class Drafting:
         self.drafter = drafter
         self.most = most
         self.vocab_size = vocab_size
-        self.name = type(drafter).__name__
+        self.name = "" if drafter is None else type(drafter).__name__
+        self.owner: str | None = None  # the plugin; None: it is the application's own
         self.fault: str | None = None  # why the drafter was put out of use
-        self._plugins: Plugins | None = None  # None: it is the application's own
+        self._plugins: Plugins | None = None
         self.num_drafts = 0
         self.num_draft_tokens = 0
         self.num_accepted = 0
@@ -34,6 +34,7 @@ class Drafting:
     def asked_for(self, plugins: Plugins, name: str) -> None:
         """The drafter was asked for by name: its faults are its plugin's, and users are told."""
         self._plugins, self.name = plugins, name
+        self.owner = plugins.resolve(SPEC.kind, name).plugin.name
 
     def propose(
         self, running: Sequence[Stream], answers: Mapping[int, Answer]
@@ -81,8 +82,7 @@ class Drafting:
             try:
                 self.drafter.release(stream.id)
             except BaseException as error:  # noqa: BLE001  it is a plugin's
-                with suppress(LlamaError):  # the answer is whole: it has no use for an error
-                    self._blame(error)
+                self._blame(error, late=True)
 
     def _guess(self, drafter: Drafter, asked: Sequence[DraftRequest]) -> list[list[int]]:
         try:
@@ -99,13 +99,14 @@ class Drafting:
             return []
         return guesses
 
-    def _blame(self, error: BaseException) -> None:
-        """Go on without it, which is slower; raises where strict mode forbids that."""
+    def _blame(self, error: BaseException, *, late: bool = False) -> None:
+        """Go on without it, which is slower; raises where strict mode forbids that, unless the
+        answer is whole and has no use for an error."""
         let_pass(error)
         why = explain(error)
         self.fault = f"drafter {self.name} failed: {why}"
         self.drafter = None
-        if self._plugins is not None:
-            owner = self._plugins.resolve(SPEC.kind, self.name).plugin.name
-            self._plugins.fault(owner, f"drafter '{self.name}'", why, error)
-            self._plugins.announcements.fallback(f"answers come without drafts: {self.fault}")
+        if self._plugins is not None and self.owner is not None:
+            self._plugins.fault(self.owner, f"drafter '{self.name}'", why, error)
+            tell = self._plugins.announcements
+            (tell.note if late else tell.fallback)(f"answers come without drafts: {self.fault}")

@@ -109,7 +109,7 @@ class Loaded:
     def _prepared(self, text: str, uses: Sequence[Use]) -> str:
         """The text as the preprocessors leave it."""
         for use in uses:
-            if use.name in OF_CHATS:
+            if use.name.rpartition("/")[2] in OF_CHATS:
                 raise InvalidRequest(
                     f"preprocessor '{use.name}' is for the messages of a chat, and this is a text",
                     param="prompt",
