@@ -61,6 +61,13 @@ def test_what_is_not_fit_to_publish_is_refused_before_it_runs(tmp_path: Path) ->
     assert ".pth" in step(facts, "wheel")["found"]
 
 
+def test_a_build_backend_that_is_not_here_is_said_with_the_way_out(tmp_path: Path) -> None:
+    folder = broken(tmp_path / "it", "pyproject.toml", '"hatchling.build"', '"no_such.build"')
+    code, facts = checked(folder, "--no-isolation")
+    assert code == 1
+    assert "Leave out --no-isolation, or install what" in json.dumps(step(facts, "build"))
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [

@@ -33,7 +33,10 @@ def build(folder: Path, into: Path, *, isolated: bool = True) -> Path:
     except subprocess.TimeoutExpired:
         raise LlamaError(f"the wheel was not built within {BUILD_SECONDS} s") from None
     if ran.returncode != 0:
-        raise LlamaError("the wheel cannot be built: " + last_lines(ran.stdout))
+        lacking = not isolated and "is not available" in ran.stdout
+        way = "Leave out --no-isolation, or install what [build-system] of pyproject.toml requires."
+        told = last_lines(ran.stdout)
+        raise LlamaError(f"the wheel cannot be built: {told}", remedy=way if lacking else None)
     wheels = sorted(into.glob("*.whl"))
     if len(wheels) != 1:
         raise LlamaError(f"building gave {len(wheels)} wheels where one was expected")
