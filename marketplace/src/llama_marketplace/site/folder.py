@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llama_core.errors import LlamaError, plain
 from llama_marketplace.index.layout import sync_all, write_whole
+from llama_marketplace.trust.roles import MANY
 
 # What every file begins with, by its ending: so that a site is known again without a list of it.
 MARK = "llama marketplace site"
@@ -28,7 +29,6 @@ _NAMES = frozenset(
 PAGES = "plugins"
 _PAGE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\.html")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{16}\.part")
-MANY = 100  # files, from which on they are not synced to the disk one by one
 
 
 class SiteFolder:

@@ -8,7 +8,7 @@
   const at = (id) => document.getElementById(id);
   const form = at("filters"), words = at("words"), count = at("count");
   const found = at("found"), more = at("more");
-  const { publishers, licences, places, statuses } = CATALOGUE;
+  const { publishers, licences, statuses } = CATALOGUE;
 
   const plugins = CATALOGUE.plugins.map(([
     name, version, summary, publisher, verified, licence, day, provides = [], platforms = [],
@@ -18,7 +18,7 @@
     publisher: publishers[publisher],
     licence: licences[licence],
     kinds: new Set(provides.map((each) => each.slice(0, each.indexOf(":")))),
-    platforms: platforms.map((each) => places[each]),
+    platforms: platforms.map((each) => CATALOGUE.places[each]),
     text: [name, summary, publishers[publisher], ...provides].join(" ").toLowerCase(),
     short: name.replace(/^llama-plugin-/, ""),
   }));
@@ -44,22 +44,27 @@
   offer("licence", licences);
   offer("status", plugins.map((one) => statuses[one.status]));
 
-  /* The better a name is met, the smaller. */
-  function distance(one, sought) {
-    const near = [one.short === sought, one.short.startsWith(sought), one.short.includes(sought)];
-    return near.includes(true) ? near.indexOf(true) : 3;
+  const newestFirst = [...plugins].sort((a, b) => (a.day < b.day) - (a.day > b.day));
+
+  /* The better a name is met, the smaller; what is not to be had comes last. */
+  function place(one, sought) {
+    const after = one.status >= WITHDRAWN ? 4 : 0;
+    if (!sought || one.short === sought) return after;
+    return after + (one.short.startsWith(sought) ? 1 : one.short.includes(sought) ? 2 : 3);
   }
 
   function search(asked) {
-    const sought = (asked.get("q") || "").toLowerCase().trim();
+    const sought = (asked.get("q") || "").toLowerCase();
     const parts = sought.split(/\s+/);
-    const tests = Object.entries(FILTERS).filter(([key]) => asked.get(key));
-    const hits = plugins.filter((one) => parts.every((part) => one.text.includes(part))
-      && tests.every(([key, test]) => test(one, asked.get(key))));
+    const tests = Object.entries(FILTERS).filter(([key]) => asked.get(key))
+      .map(([key, test]) => (one) => test(one, asked.get(key)));
     const newest = asked.get("sort") === "newest";
-    const order = new Map(hits.map((one) => [one, sought && !newest ? distance(one, sought) : 0]));
-    return hits.sort((a, b) => (a.status >= WITHDRAWN) - (b.status >= WITHDRAWN)
-      || (newest && b.day.localeCompare(a.day)) || order.get(a) - order.get(b));
+    const places = Array.from({ length: 8 }, () => []);
+    for (const one of newest ? newestFirst : plugins) {
+      if (!parts.every((part) => one.text.includes(part))) continue;
+      if (tests.every((test) => test(one))) places[place(one, newest ? "" : sought)].push(one);
+    }
+    return places.flat();
   }
 
   function element(tag, text, of = "") {
