@@ -293,7 +293,7 @@ class Catalogue:
         if len(rejected) == 1 and rejected[0].reason is not None:
             return copy.copy(rejected[0].reason)  # raised anew, it would hold every traceback
         known = self.names(kind)
-        near = did_you_mean(name, known)
+        near = did_you_mean(name.removeprefix("llama-plugin-"), known)
         elsewhere = [k for k, n in self._by_name if n == name and k != kind]
         reasons = [f"plugin '{one.plugin.name}': {one.reason}" for one in rejected if one.reason]
         package = name.rpartition("/")[0] or name

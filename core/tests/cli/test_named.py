@@ -166,6 +166,7 @@ def test_transforms_come_in_order_behind_the_numbers(llama: Llama, tiny: Path) -
         (["--sampler", "mirostatt"], 1, "Did you mean 'mirostat'?"),
         (["--sampler", "zzz"], 1, "Usable here: greedy, mirostat, sample."),
         (["--sampler", "dry"], 1, "There is a transform 'dry'."),
+        (["--sampler", "llama-plugin-mirostat"], 1, "Did you mean 'mirostat'?"),
         (["--sampler", "mirostat:tua=3"], 2, "It takes tau, eta."),
         (["--sampler", "mirostat:tau=loud"], 2, "tau: 'loud' is not of type 'number'"),
         (["--transform", "dry:multiplier=1000"], 2, "multiplier: 1000 is greater than"),
