@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Done, Llama
+from .conftest import Done, Llama, lent
 
 # A provider as a plugin's author would write it: each token's successor is the next id.
 PROVIDER = """
@@ -297,6 +298,21 @@ def test_a_full_disk_is_one_line(llama: Llama, tiny: Path, also: tuple[str, ...]
         )
     assert done.returncode == 1
     assert done.stderr == "llama: error: cannot write the output: No space left on device\n"
+
+
+def test_a_terminal_is_shown_escapes_and_does_not_obey_them(llama: Llama, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    model = lent("engine/scripted.py").scripted_model(tmp_path / "rude")
+    ask = ["run", str(model), "<|rude|>", "--backend", "reference"]
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_core", *ask], stdout=slave, env=llama.env, timeout=120
+    )
+    os.close(slave)
+    shown = os.read(master, 4096).decode()
+    os.close(master)
+    assert done.returncode == 0
+    assert shown == "␛[31mred\r\n"
 
 
 def test_nothing_is_imported_that_one_answer_does_not_need(llama: Llama, tiny: Path) -> None:
