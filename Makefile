@@ -31,9 +31,17 @@ QUICK   := -m "not slow" --numprocesses auto --maxprocesses 8 --dist loadfile
 # What the slow tests take from the system; without it they skip, and say so.
 EMULATORS := qemu-user-static gcc-aarch64-linux-gnu libsimde-dev
 BROWSER   := chromium
+CASES     := build/tuf-conformance
+
+# The index of the plugins here, and its keys: made where there are none, else it is published into.
+INDEX  ?= dist/index
+KEYS   ?= dist/keys
+PLUGINS ?= $(filter plugins/%,$(MEMBERS))
+MARKET  = $(INDEXER) -m llama_core marketplace
+SIGNED  = --index "$(INDEX)" --keys "$(KEYS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup test test-torch test-all emulators browser lint format bench docs clean
+.PHONY: help chat setup test test-torch test-all emulators browser index index-of lint format bench docs clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -73,9 +81,9 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 	@$(MAKE) --no-print-directory test-torch
 
 test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
-	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py
+	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py tests/test_index.py
 
-test-all: setup emulators browser  ## Run the slow tests too
+test-all: setup emulators browser $(CASES)  ## Run the slow tests too
 	@$(BIN)/python $(INSTALL) -r $(SLOW)
 	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest $(addprefix --ignore=,$(HEAVY))
 	@$(MAKE) --no-print-directory test-torch QUICK=
@@ -86,6 +94,11 @@ emulators:  # of the native tiers that this processor lacks
 browser:  # for the catalogue's pages; Chrome does as well
 	$(if $(shell command -v google-chrome),,$(call apt,the tests in a browser,$(BROWSER)))
 
+$(CASES):  # of TUF's conformance: a repository that is on no package index, and what it sets clocks with
+	$(call apt,the cases of TUF,faketime)
+	@git clone --quiet --depth 1 --branch v2.4.0 https://github.com/theupdateframework/tuf-conformance $@ \
+	  2> /dev/null || echo "test-all: the cases of TUF could not be fetched"
+
 # $(call apt,WHAT FOR,PACKAGES): installs them where that is allowed, and says what is missing elsewhere.
 define apt
 @if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
@@ -93,6 +106,20 @@ define apt
   || echo "test-all: apt-get could not install $(2)"; \
 else echo "test-all: for $(1) install $(2)"; fi
 endef
+
+index: $(TORCH)/.ready  ## Build a signed index of the plugins here, with their wheels, in dist/index
+	@$(MAKE) --no-print-directory index-of INDEXER=$(TORCH)/bin/python
+
+index-of:  # the same of some PLUGINS, tried and published by the Python INDEXER
+	@set -e; wheels="$$(mktemp -d)"; trap 'rm -rf "$$wheels"' EXIT; \
+	for each in $(PLUGINS); do echo "index: building $$each"; \
+	  said="$$($(INDEXER) -m build --wheel --outdir "$$wheels" "$$each" 2>&1)" \
+	  || { echo "$$said" | tail -20 >&2; exit 1; }; done; \
+	test -e "$(INDEX)" || { $(MARKET) init "$(INDEX)" --keys "$(KEYS)"; \
+	  $(MARKET) keys create "$(KEYS)/llama-core.pem"; \
+	  $(MARKET) publishers add llama-core --key "$(KEYS)/llama-core.pub" --verified $(SIGNED); }; \
+	echo "index: trying and publishing, which takes minutes"; \
+	$(MARKET) publish "$$wheels"/*.whl --publisher llama-core --with-wheels $(SIGNED)
 
 lint: setup  ## Check style, types and workflows
 	$(BIN)/ruff check .
