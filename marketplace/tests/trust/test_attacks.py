@@ -180,6 +180,28 @@ def test_a_changed_word_is_refused(victim: Victim, role: str) -> None:
     victim.refuses("not signed by its own keys")
 
 
+def test_a_key_that_was_taken_back_stays_out_though_the_refresh_that_said_so_failed(
+    victim: Victim,
+) -> None:
+    """Who stole it holds the new root back from then on, and serves what it had signed."""
+    timestamp = victim.metadata / "timestamp.json"
+    stolen = timestamp.read_bytes()
+    new = keys.create(victim.operator.keys / "new.pem")
+    index = victim.operator.open()
+    index.roles.set_keys("timestamp", [new], 1, victim.operator.ring)
+    index.commit(victim.operator.ring)
+    signed = timestamp.read_bytes()
+    timestamp.write_bytes(b"{}")
+    with pytest.raises(Untrusted, match="does not serve a valid index"):
+        victim.source.refresh()
+    root = victim.metadata / "2.root.json"
+    root.rename(root.with_suffix(".hidden"))
+    timestamp.write_bytes(stolen)
+    victim.refuses("not signed by its own keys")
+    timestamp.write_bytes(signed)
+    victim.source.refresh()
+
+
 def test_a_root_signed_by_its_new_keys_alone_is_refused(victim: Victim, tmp_path: Path) -> None:
     """Who has the server makes itself root, with all that root needs but the old root's word."""
     mallory = Operator(tmp_path / "mallory")

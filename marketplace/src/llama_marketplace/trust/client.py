@@ -85,8 +85,8 @@ class Client:
             self._recover()
             try:
                 with self._staged() as staged:
-                    self._verified(transport, staged)
-                    version, shards = self._catalogue(staged, transport)
+                    updater = self._verified(transport, staged)
+                    version, shards = self._catalogue(updater, staged, transport)
             except Unreachable as error:
                 if not before:
                     raise
@@ -134,7 +134,6 @@ class Client:
             bootstrap=self._pinned_root(fetcher),
         )
         updater.refresh()
-        updater.get_targetinfo("catalogue/?")
         return updater
 
     def _open(self) -> Updater:
@@ -172,6 +171,7 @@ class Client:
         try:
             yield staged
         except BaseException:
+            self._keep_roots(staged)
             shutil.rmtree(staged, ignore_errors=True)
             raise
         before = self.metadata.with_name("metadata.old")
@@ -179,6 +179,16 @@ class Client:
         self.metadata.rename(before)
         staged.rename(self.metadata)
         shutil.rmtree(before, ignore_errors=True)
+
+    def _keep_roots(self, staged: Path) -> None:
+        """A root that was verified counts, whatever became of the rest: a stolen key stays out."""
+        new = sorted((staged / "root_history").glob("*.root.json"))
+        kept = self.metadata / "root_history"
+        if any(not (kept / each.name).exists() for each in new):
+            kept.mkdir(exist_ok=True)
+            for each in new:
+                each.replace(kept / each.name)
+            (staged / "root.json").replace(self.metadata / "root.json")
 
     def _recover(self) -> None:
         """Between the two renames of a refresh that was killed, the old folder is the one."""
@@ -220,13 +230,14 @@ class Client:
         return data
 
     def _catalogue(
-        self, metadata: Path, transport: FetcherInterface
+        self, updater: Updater, metadata: Path, transport: FetcherInterface
     ) -> tuple[str, dict[str, bytes] | None]:
         """The version of the catalogue, and its shards by their files where they are new."""
         from concurrent.futures import ThreadPoolExecutor
 
         from tuf.api.metadata import Metadata
 
+        updater.get_targetinfo("catalogue/?")  # loads and verifies the role that signs for it
         signed: Any = Metadata.from_file(str(metadata / "catalogue.json")).signed
         version = f"{signed.version} {self.root_sha256}"
         if self._facts().get("catalogue") == version and self.catalogue_file.is_file():
