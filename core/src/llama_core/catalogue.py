@@ -302,7 +302,10 @@ class Catalogue:
             reasons.append(f"plugin '{package}': {here.reason}")
         hints = [near, *(f"there is a {each} '{name}'" for each in elsewhere)]
         if not near and not elsewhere and not rejected and package not in self.installed:
-            hints.append(f"a plugin may add that {kind}; the project's README lists those known")
+            look = "the project's README lists those known"
+            if ("command", "marketplace") in self._by_name:
+                look = f"`llama marketplace search --kind {kind}` finds those that an index has"
+            hints.append(f"a plugin may add that {kind}; {look}")
         if known and not near and not rejected:
             more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
             hints.append(f"usable here: {', '.join(known[:MOST_NAMED])}{more}")

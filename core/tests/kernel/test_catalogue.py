@@ -140,6 +140,11 @@ class TestBroken:
             sing = str(refusal(plugins, "sing"))
             assert "A plugin may add that transform; the project's README lists" in sing
             assert "pip install" not in sing  # of a name that anybody may have registered
+        install("market", capability={"kind": "command", "name": "marketplace"})
+        with site.plugins() as plugins:
+            sing = str(refusal(plugins, "sing"))
+            assert "`llama marketplace search --kind transform` finds those that an" in sing
+            assert "Usable here: bad-words, dry," in sing
 
     def test_an_unknown_kind_has_near_misses(self, site: Site) -> None:
         with site.plugins() as plugins:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from llama_core.errors import did_you_mean
+from llama_core.errors import did_you_mean, sentence
 from llama_marketplace.index.record import normal
 from llama_marketplace.install.base import Base, Need, Offer, Reach, needs, reach
 from llama_marketplace.install.choosing import Chosen, choose, wheel_unfit
@@ -283,7 +283,7 @@ class Planner:
             )
         known = [*before.plugins, *(str(each.plugin) for each in before.plugins.values())]
         raise InstallFailed(
-            f"there is no {name} installed", remedy=did_you_mean(name, known) or None
+            f"there is no {name} installed", remedy=sentence(did_you_mean(name, known)) or None
         )
 
 
