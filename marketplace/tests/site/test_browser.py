@@ -15,9 +15,10 @@ import pytest
 from llama_marketplace.index.catalogue import read_lines, summarize, write_line
 from llama_marketplace.index.record import Record
 from llama_marketplace.site import building
+from llama_marketplace.site.listing import Listing
 from operating import record
 
-from .making import change, everybody_hostile, shelf
+from .making import change, entry, everybody_hostile, shelf
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +215,24 @@ def test_more_are_shown_when_asked_for_and_the_focus_is_on_them(visit: Visit) ->
     names = visit.names()
     assert len(first) < len(names) < len(RECORDS)
     assert visit.page.evaluate("document.activeElement.textContent") == names[len(first)]
+
+
+def test_of_ten_thousand_only_what_is_looked_at_is_in_the_page(
+    browser: Any, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "site")
+    listing = Listing()
+    for number in range(10_000):
+        new = {"name": f"llama-plugin-many-{number:05}"}
+        listing.add(entry(RECORDS[number % 100].model_copy(update=new)))
+    (tmp_path / "site" / "catalogue.js").write_bytes(listing.script())
+    tab = Visit(browser, (tmp_path / "site").as_uri() + "/")
+    tab.go()
+    assert tab.count() == 10_000
+    assert len(tab.names()) == 50
+    tab.page.fill("#words", "many-0777")
+    assert tab.names() == [f"llama-plugin-many-0777{last}" for last in range(10)]
+    tab.context.close()
 
 
 def test_an_install_line_is_copied(visit: Visit) -> None:
