@@ -119,7 +119,8 @@ index-of:  # the same of some PLUGINS, tried and published by the Python INDEXER
 	  $(MARKET) keys create "$(KEYS)/llama-core.pem"; \
 	  $(MARKET) publishers add llama-core --key "$(KEYS)/llama-core.pub" --verified $(SIGNED); }; \
 	echo "index: trying and publishing, which takes minutes"; \
-	$(MARKET) publish "$$wheels"/*.whl --publisher llama-core --with-wheels $(SIGNED)
+	$(MARKET) publish "$$wheels"/*.whl --publisher llama-core --with-wheels $(SIGNED) \
+	  $(PLUGINS:%=--suite %/tests/test_contract.py)
 
 lint: setup  ## Check style, types and workflows
 	$(BIN)/ruff check .

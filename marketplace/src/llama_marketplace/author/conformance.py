@@ -57,16 +57,21 @@ class Outcome:
 
 
 def conformance(
-    wheel: Path, manifest: Manifest, place: Path, project: Path | None = None
+    wheel: Path,
+    manifest: Manifest,
+    place: Path,
+    project: Path | None = None,
+    tests: Path | None = None,
 ) -> Outcome:
-    """Try an inspected wheel in `place`, an empty folder; with the tests of its project."""
+    """Try an inspected wheel in `place`, an empty folder; with its project's tests, or some."""
     _need_pytest()
     sources = [project, project / "src"] if project else []
     python = surroundings.environment(wheel, place / "env", sources)
-    tests, root = place / "tests", place
-    if project is not None and (project / "tests").is_dir():
-        tests, root = project / "tests", project
-    else:
+    if tests is None and project is not None and (project / "tests").is_dir():
+        tests = project / "tests"
+    root = place if tests is None or project is None else project
+    if tests is None:
+        tests = place / "tests"
         _write_suites(manifest, place / "env", tests)
     report = place / "report.json"
     said = _run(python, tests, root, report)

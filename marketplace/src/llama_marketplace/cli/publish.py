@@ -36,17 +36,23 @@ log = logging.getLogger("llama_core.marketplace")
     "--needs", "needs", multiple=True, metavar="WHEEL:DEVICE",
     help="What a wheel is for, as in 'x-1.0-py3-none-any.whl:cuda>=12.4'.",
 )  # fmt: skip
+@click.option(
+    "--suite", "suites", type=FILE, multiple=True,
+    help="A project's tests with the suites, where bare ones cannot know enough.",
+)  # fmt: skip
 @index_option
 @keys_option
 @json_option
 def command(
     wheels: tuple[Path, ...], publisher: str, with_wheels: bool, wheels_at: str | None,
-    needs: tuple[str, ...], folder: Path, places: tuple[Path, ...], as_json: bool,
+    needs: tuple[str, ...], suites: tuple[Path, ...], folder: Path, places: tuple[Path, ...],
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Publish one or more versions of plugins, from their wheels.
 
     Each wheel is read without importing it and held to the rules for plugins; then the conformance
-    suites of what it provides run in an environment of their own, in a child process.
+    suites of what it provides run in an environment of their own, in a child process: bare ones, or
+    those of a file that --suite names, as a project's tests/test_contract.py.
     """
     from llama_marketplace.publish.repository import Repository, current_time
 
@@ -55,7 +61,7 @@ def command(
     ring, now = open_keys(places), current_time()
     Repository.open(folder, now)  # what is no index is noticed before minutes of tests
     inspected = _inspect(wheels)
-    records = _record(inspected, publisher, now, _needs(needs), wheels_at)
+    records = _record(inspected, publisher, now, _needs(needs), suites, wheels_at)
     index = open_index(folder)
     for warning in index.add(records, [each.path for each in inspected] if with_wheels else []):
         log.warning("%s", warning)
@@ -98,14 +104,24 @@ def _record(
     publisher: str,
     now: datetime,
     needs: dict[str, dict[str, str]],
+    suites: Sequence[Path],
     wheels_at: str | None,
 ) -> list[Record]:
-    from llama_marketplace.publish.recording import by_version, record_of, runs_here, try_out
+    from llama_marketplace.publish.recording import (
+        by_version,
+        projects,
+        record_of,
+        runs_here,
+        try_out,
+    )
 
+    tests = projects(suites)
     groups = by_version(wheels)
     names = {each.filename for each in wheels}
     if unknown := set(needs) - names:
         raise LlamaError(f"--needs names {sorted(unknown)[0]}, which is not published here")
+    if other := set(tests) - {each.name for each in wheels}:
+        raise LlamaError(f"--suite is of {sorted(other)[0]}, which is not published here")
     records = []
     with progress("Trying", len(groups)) as step:
         for group in groups:
@@ -117,7 +133,7 @@ def _record(
                     group[0].name, group[0].version,
                 )  # fmt: skip
             else:
-                found = try_out(here, now)
+                found = try_out(here, now, tests.get(here.name))
             mine = {each.filename: needs[each.filename] for each in group if each.filename in needs}
             record = record_of(
                 group, publisher=publisher, now=now, needs=mine, wheels_at=wheels_at,

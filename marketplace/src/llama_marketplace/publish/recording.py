@@ -97,12 +97,34 @@ def runs_here(wheel: Inspected) -> bool:
     return any(tag in here for tag in wheel.tags)
 
 
-def try_out(wheel: Inspected, now: datetime) -> list[dict[str, Any]]:
-    """Run the suites of all that a wheel provides; an error names every rule that was broken."""
+def projects(suites: Iterable[Path]) -> dict[str, tuple[Path, Path]]:
+    """By the distribution's name: the project that a file of tests lies in, and the file."""
+    from llama_marketplace.author.project import read
+
+    found: dict[str, tuple[Path, Path]] = {}
+    for file in map(Path.resolve, suites):
+        folders = (each for each in file.parents if (each / "pyproject.toml").is_file())
+        folder = next(folders, None)
+        if folder is None:
+            raise LlamaError(
+                f"{file} lies in no project, so whose tests they are cannot be told",
+                remedy="Name a file below a folder with a pyproject.toml.",
+            )
+        found[canonicalize_name(read(folder).dist)] = (folder, file)
+    return found
+
+
+def try_out(
+    wheel: Inspected, now: datetime, tests: tuple[Path, Path] | None = None
+) -> list[dict[str, Any]]:
+    """Run the suites of all that a wheel provides; an error names every rule that was broken.
+
+    `tests` are a project and some of its tests that have the suites; bare ones are written else.
+    """
     from llama_marketplace.author.conformance import conformance
 
     with tempfile.TemporaryDirectory(prefix="llama-publish-") as place:
-        outcome = conformance(wheel.path, wheel.manifest, Path(place))
+        outcome = conformance(wheel.path, wheel.manifest, Path(place), *(tests or ()))
     faults = list(outcome.failed)
     for each in outcome.verdicts:
         what = f"{each.kind} '{each.name}'"
@@ -112,7 +134,8 @@ def try_out(wheel: Inspected, now: datetime) -> list[dict[str, Any]]:
     if faults:
         raise LlamaError(
             f"{wheel.filename} does not conform: {plain('; '.join(faults), 2000)}",
-            remedy="Run `llama plugins check` in its project for all of it.",
+            remedy="Run `llama plugins check` in its project for all of it; a suite that must be "
+            "told more is given with --suite.",
         )
     return [
         {
