@@ -20,7 +20,7 @@ PART = st.builds("{}{}{}{}{}".format, SPACE, OPERATOR, SPACE, VERSION, st.sample
 RANGE = st.lists(PART, max_size=3).map(",".join)
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(RANGE, VERSION)
 @example(">=0.1", "0.1.0")
 @example(">1.0", "1.0.0")
@@ -35,7 +35,7 @@ def test_every_range_is_decided_as_packaging_decides_it(versions: str, version: 
     assert contains(versions, version) is expected
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(VERSION)
 def test_pre_releases_are_known_from_releases(version: str) -> None:
     here = Machine(os="linux", arch="x86_64", core="1.0", python="3.12")
