@@ -97,7 +97,7 @@ def wished(draw: Draw) -> tuple[Wish, str]:
     return Wish(kind, setting=setting), f"{a(kind)} {words.SETTINGS[setting].phrase}"
 
 
-def told_and_asked(draw: Draw, most: int = 3) -> list[Turn]:
+def told_and_asked(draw: Draw) -> list[Turn]:
     """A story asked for and told, then some questions about it."""
     if draw.chance(0.8):
         wish, hero = wished(draw)
@@ -106,11 +106,11 @@ def told_and_asked(draw: Draw, most: int = 3) -> list[Turn]:
         wish, request = Wish(), draw.word(ANY)
     told = story(draw, wish)
     turns = [(request, told.text)]
-    return turns + questions(draw, told, draw.number(0, most))
+    return turns + questions(draw, told, draw.number(1, 5))
 
 
 def read_and_asked(draw: Draw) -> list[Turn]:
     """The user's own story, then a question about it, perhaps more."""
     told = story(draw)
-    (first, answer), *rest = questions(draw, told, draw.number(1, 3))
+    (first, answer), *rest = questions(draw, told, draw.number(1, 4))
     return [(draw.word(HERE).format(story=told.text, question=first), answer), *rest]

@@ -12,7 +12,7 @@ from recipe.corpus.skills import SKILLS, Skill
 from recipe.corpus.skills.knowledge import FREE
 
 # Parts of a hundred.
-TOLD, READ, SMALL_TALK = 34, 12, 8
+TOLD, READ, SMALL_TALK = 20, 12, 6
 _TRAINED: Mapping[str, tuple[Skill, int]] = {**SKILLS, **FREE}
 
 
@@ -59,7 +59,7 @@ def answered(answer: str) -> str:
 
 def _mixed(draw: Draw) -> tuple[str, list[Turn]]:
     names, turns = [], []
-    for _ in range(draw.one((1, 1, 2, 3))):
+    for _ in range(draw.number(1, 4)):
         name, (question, answer) = _drawn(draw, _TRAINED)
         names.append(name)
         turns.append((question, answered(answer)))
