@@ -113,6 +113,18 @@ def test_what_is_wrong_is_said(llama: Llama, arguments: list[str], code: int, wo
     assert "Traceback" not in done.err
 
 
+def test_what_a_run_was_told_when_it_went_on_is_remembered(llama: Llama) -> None:
+    assert llama("config.toml", "--max-steps", "1", "--run", "run").code == 0
+    told = ("--max-steps", "2", "--set", "train.log_every=1")
+    assert llama("--resume", "run", *told, "--json").json["step"] == 2
+    again = llama("--resume", "run", "--max-steps", "3", "--json")
+    assert again.json["step"] == 3
+    assert "as this run was told before: train.log_every=1" in again.err
+    planned = llama("--resume", "run", "--dry-run", "--json")
+    assert planned.json["steps"] == 3
+    assert "train.steps=3" in planned.err
+
+
 def test_what_cannot_change_in_a_run_is_said(llama: Llama) -> None:
     assert llama("config.toml", "--max-steps", "1", "--run", "run").code == 0
     done = llama("--resume", "run", "--set", "data.length=8")

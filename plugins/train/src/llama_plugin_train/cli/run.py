@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ def run(
     a checkpoint and ends; a second one ends at once.
     """
     from llama_plugin_train.cli.estimating import estimated, fitting, lines
-    from llama_plugin_train.loop.beginning import begin, configured
+    from llama_plugin_train.loop.beginning import begin, configured, told_before
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise LlamaError(
@@ -101,6 +102,9 @@ def run(
     if resume is not None:
         _refuse_idle({"CONFIG": config, "--data": data, "--run": folder})
         told, place = configured(resume, overrides), resume
+        if before := {k: v for k, v in told_before(resume).items() if k not in overrides}:
+            said = ", ".join(f"{name}={json.dumps(value)}" for name, value in before.items())
+            session.plugins.announcements.note(f"as this run was told before: {said}")
     else:
         told = _configuration(config, data, overrides)
         place = folder or _free(RUNS / (config.stem if config else data[0].absolute().stem))

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from llama_core.announce import Announcements
+from llama_core.durable import replace_file
 from llama_plugin_train.loop.config import TrainConfig
 from llama_plugin_train.loop.preparing import digests
 from llama_plugin_train.loop.writing import commented
 from llama_plugin_train.runs import RunDirectory
 from llama_plugin_train.runs.faults import RunError
-from llama_plugin_train.sealed import read_sealed
+from llama_plugin_train.sealed import read_sealed, seal
 
+_TOLD = "told.json"
 _CHANGEABLE = (
     *("train.steps", "train.log_every", "train.threads", "control", "checkpoints"),
     *("distributed", "evaluation", "train.device", "train.rollbacks", "data.workers"),
@@ -34,13 +36,27 @@ def begin(
     )
 
 
+def told_before(folder: Path) -> dict[str, Any]:
+    """What a run was told when it went on, by section.word; the last word counts."""
+    path = folder / _TOLD
+    return dict(read_sealed(path)["overrides"]) if path.is_file() else {}
+
+
+def remember(run: RunDirectory, overrides: Mapping[str, Any]) -> None:
+    """Whoever goes on the next time need not say it again."""
+    told = {**told_before(run.path), **overrides}
+    if overrides:
+        replace_file(run.path / _TOLD, [seal({"overrides": told})])
+
+
 def configured(folder: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The configuration that a run was begun with, but for what may change on the way."""
+    """The configuration that a run was begun with, but for what may change on the way: as it was
+    told whenever the run went on, and now."""
     path = folder / "run.json"
     if not path.is_file():
         raise RunError(f"{folder} holds no run: there is no run.json", remedy="Begin a new one.")
     given = read_sealed(path)["config"]
-    for name, value in (overrides or {}).items():
+    for name, value in {**told_before(folder), **(overrides or {})}.items():
         section, _, word = name.partition(".")
         if section not in _CHANGEABLE and name not in _CHANGEABLE:
             raise RunError(

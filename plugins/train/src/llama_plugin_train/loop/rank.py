@@ -16,7 +16,7 @@ from typing import Any
 
 from llama_core.errors import LlamaError
 from llama_core.plugins import Plugins
-from llama_plugin_train.loop.beginning import configured
+from llama_plugin_train.loop.beginning import configured, remember
 from llama_plugin_train.loop.commands import Commands
 from llama_plugin_train.loop.config import TrainConfig
 from llama_plugin_train.loop.events import Event
@@ -58,6 +58,7 @@ def take_part(
         if not ranks.first:
             return Trainer(config, folder, ranks=ranks, plugins=plugins).run()
         with RunDirectory(folder) as run, attend(config, run) as (on_event, commands):
+            remember(run, overrides or {})
             return Trainer(
                 config, run, on_event=on_event, commands=commands, ranks=ranks, plugins=plugins
             ).run()
