@@ -146,5 +146,5 @@ docs: setup  ## Build the manual into docs/_build
 	$(BIN)/python -m sphinx -W -E -q -b html docs docs/_build
 
 clean:  ## Remove what was built (and .venv)
-	rm -rf $(VENV) $(TORCH) docs/_build benchmarks/.envs benchmarks/.cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TORCH) docs/_build benchmarks/.envs benchmarks/.cache $(CASES) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from llama_marketplace.install import smoke
@@ -30,6 +32,21 @@ def test_a_child_that_is_not_needed_is_ended() -> None:
         assert child.poll() is None
     assert child.returncode is not None
     assert not os.path.exists(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the platforms here are those it is not")
+def test_what_a_child_has_begun_does_not_hold_up_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nsleep 60 &\nexec sleep 60\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    began = time.monotonic()
+    with Trial() as trial:
+        pass
+    assert trial._child.returncode is not None
+    assert time.monotonic() - began < 30  # a watchdog
 
 
 def test_a_plugin_on_trial_has_no_input_and_no_secrets(

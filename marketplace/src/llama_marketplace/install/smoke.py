@@ -54,7 +54,11 @@ class Trial:
 
     def __exit__(self, *_: object) -> None:
         self._child.kill()
-        self._child.communicate()
+        for pipe in (self._child.stdin, self._child.stdout, self._child.stderr):
+            if pipe is not None:  # not read to its end: what the child began may hold it open
+                with suppress(OSError):
+                    pipe.close()
+        self._child.wait()
         self._folder.cleanup()
 
     def run(self, place: Path, plugins: Sequence[str]) -> None:
