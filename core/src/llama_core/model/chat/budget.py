@@ -21,7 +21,7 @@ class Budget:
     """Counts down. Every loop step, call, filter and piece of output passes through here."""
 
     def __init__(self, seconds: float, characters: int) -> None:
-        # Of this thread alone: a busy machine is not the template's fault, and a template cannot wait.
+        # Of this thread alone: a busy machine is not the template's fault, and it cannot wait.
         self._end = time.thread_time() + seconds
         self._seconds = seconds
         self._characters = characters
