@@ -275,7 +275,7 @@ def test_the_readme_answers() -> None:
     [(_, code)] = blocks("../README.md", "python")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert len(done.stdout.split()) > 20, done.stderr
-    assert "lived" in done.stdout  # as every hero of its stories did
+    assert re.search("named|called|lived", done.stdout)  # so its stories bring in their hero
 
 
 def test_the_how_to_runs() -> None:
