@@ -81,7 +81,8 @@ test: setup  ## Run the tests (under 15 minutes on two cores)
 	@$(MAKE) --no-print-directory test-torch
 
 test-torch: $(TORCH)/.ready  ## Of the tests, run those of the heavy plugins
-	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py tests/test_index.py
+	$(TORCH)/bin/python -m pytest $(QUICK) $(HEAVY) tests/test_recipe.py tests/test_same_model.py \
+	  tests/test_index.py::test_all_plugins_of_the_repository_conform_and_are_in_it
 
 test-all: setup emulators browser $(CASES)  ## Run the slow tests too
 	@$(BIN)/python $(INSTALL) -r $(SLOW)

@@ -42,8 +42,9 @@ class Stranger:
         packages.mkdir()
         for place in filter(lambda each: each.endswith("site-packages"), sys.path):
             for each in Path(place).iterdir():
-                if not each.name.startswith(("llama_plugin", "_", "__")):
-                    (packages / each.name).symlink_to(each)
+                link = packages / each.name  # what comes first on the path is what is seen
+                if not each.name.startswith(("llama_plugin", "_")) and not link.is_symlink():
+                    link.symlink_to(each)
         paths = [packages, ROOT / "core" / "src", ROOT / "marketplace" / "src"]
         (site,) = (folder / "env").glob("lib/*/site-packages")
         (site / "below.pth").write_text("".join(f"{each}\n" for each in paths))
