@@ -142,7 +142,8 @@ class Child:
             raise ValueError(f"not converted: {path}")
         if cold:
             forget(path)
-            forget(PACKED)
+            if model.is_ours:  # a peer's cold start leaves ours warm
+                forget(PACKED)
         c = models.SHAPES[shape]
         job = {
             "side": model.side, "path": str(path), "act": model.act, "threads": threads,
