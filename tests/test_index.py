@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="the platforms here are those it is not"
-)  # the Makefile's shell is POSIX's
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the Makefile's shell is POSIX's")
 
 ROOT = Path(__file__).parents[1]
 EVERY = sorted(str(each.parent.relative_to(ROOT)) for each in ROOT.glob("plugins/*/pyproject.toml"))

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="the platforms here are those it is not"
-)  # the Makefile's shell is POSIX's
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the Makefile's shell is POSIX's")
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = "plugins/model-tiny/src/llama_plugin_model_tiny/model/model.safetensors"

@@ -34,7 +34,7 @@ def test_a_child_that_is_not_needed_is_ended() -> None:
     assert not os.path.exists(folder)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the platforms here are those it is not")
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell script is run here")
 def test_what_a_child_has_begun_does_not_hold_up_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,8 +62,8 @@ def test_a_plugin_on_trial_has_no_input_and_no_secrets(
 def test_a_trial_without_an_end_is_ended(
     careful_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smoke, "SECONDS", 0.01)
-    careful_shop.market.publish(Made())
+    monkeypatch.setattr(smoke, "SECONDS", 2.0)  # of ten minutes
+    careful_shop.market.publish(Made(source="while True:\n    pass\n" + SOURCE))
     with pytest.raises(InstallFailed, match="has not ended within"):
         careful_shop.install(NAME)
     assert (careful_shop.versions(), careful_shop.leftovers()) == ({}, [])

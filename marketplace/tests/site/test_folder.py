@@ -69,7 +69,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path, name: str
     }
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the platforms here are those it is not")
+@pytest.mark.skipif(os.name == "nt", reason="links need a right of their own on Windows")
 @pytest.mark.parametrize("name", ["plugins", "site.css", "plugins/llama-plugin-min-p.html"])
 def test_links_are_not_written_through(tmp_path: Path, name: str) -> None:
     out, away = tmp_path / "site", tmp_path / "away"

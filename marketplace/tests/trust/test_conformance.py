@@ -41,7 +41,7 @@ OTHERWISE = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="the platforms here are those it is not")
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell script is run here")
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases of TUF's suite were not fetched")
 def test_every_case_that_is_about_a_reader_of_indexes(tmp_path: Path) -> None:
     client = tmp_path / "client"

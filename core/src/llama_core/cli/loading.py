@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from llama_core.cli.app import Session
-from llama_core.cli.named import DRAFTER, METAVAR, Named, Pair
+from llama_core.cli.named import DRAFTER, METAVAR, Named
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,37 +57,22 @@ def model_options(command: F) -> F:
 
 
 @contextmanager
-def opened(
-    session: Session,
-    model: str,
-    *,
-    backend: str | None,
-    program: str | None,
-    context: int | None,
-    rewrite: tuple[Pair, ...],
-    act: str,
-    drafter: Pair | None = None,
-) -> Iterator[Any]:
-    """The loaded model, closed afterwards. A terminal shows that something is under way."""
+def opened(session: Session, model: str, **options: Any) -> Iterator[Any]:
+    """The loaded model, closed afterwards. A terminal shows that something is under way.
+
+    The options are those of `model_options`, which are named as `load` names them.
+    """
     from llama_core.engine.load import load
 
-    if backend is not None and program is not None:
-        raise click.UsageError("--backend and --program exclude each other")
-    if rewrite and program is not None:
-        raise click.UsageError("--rewrite changes a graph, and --program runs without one")
-    if act != "auto" and program is not None:
-        raise click.UsageError("--act changes a graph, and --program runs without one")
+    if options["program"] is not None:
+        if options["backend"] is not None:
+            raise click.UsageError("--backend and --program exclude each other")
+        if options["rewrite"]:
+            raise click.UsageError("--rewrite changes a graph, and --program runs without one")
+        if options["act"] != "auto":
+            raise click.UsageError("--act changes a graph, and --program runs without one")
     with waiting(f"loading {model}"):
-        loaded = load(
-            model,
-            plugins=session.plugins,
-            backend=backend,
-            program=program,
-            context=context,
-            rewrite=rewrite,
-            act=act,
-            drafter=drafter,
-        )
+        loaded = load(model, plugins=session.plugins, **options)
     with loaded:
         yield loaded
 
