@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,8 @@ from llama_marketplace.errors import RecordRefused
 from llama_marketplace.index.catalogue import (
     Offered,
     Summary,
+    matching,
     read_line,
-    read_lines,
     summarize,
     write_line,
 )
@@ -20,6 +21,10 @@ from llama_marketplace.index.record import Change
 from operating import record
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+
+
+def found(data: bytes, *words: str) -> list[Summary]:
+    return [read_line(line) for _, line in matching(BytesIO(data), words)]
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -33,9 +38,9 @@ def test_every_line_reads_back_and_is_found_by_its_own_words(
         for number, (text, licence, verified) in enumerate(rows)
     ]  # fmt: skip
     data = b"".join(write_line(each) for each in summaries)
-    assert list(read_lines(data)) == summaries
+    assert found(data) == summaries
     # The shortcut over bytes finds neither more nor less than the whole way would.
-    assert list(read_lines(data, [word])) == [each for each in summaries if _says(each, word)]
+    assert found(data, word) == [each for each in summaries if _says(each, word)]
 
 
 def _says(one: Summary, word: str) -> bool:
@@ -48,7 +53,7 @@ def _says(one: Summary, word: str) -> bool:
 )
 def test_a_line_that_says_nothing_is_refused_by_a_search(line: bytes) -> None:
     with pytest.raises(RecordRefused):
-        list(read_lines(line))
+        found(line)
 
 
 def test_the_newest_active_version_speaks_for_a_plugin() -> None:

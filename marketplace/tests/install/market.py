@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_marketplace.index.catalogue import Summary, read_line, read_lines, summarize, write_line
+from llama_marketplace.index.catalogue import Summary, matching, read_line, summarize, write_line
 from llama_marketplace.index.near import near
 from llama_marketplace.index.record import Record
 from llama_marketplace.publish.recording import record_of
@@ -55,7 +55,7 @@ class Market:
         return True
 
     def summaries(self, words: Sequence[str] = ()) -> Iterator[Summary]:
-        return read_lines(self._catalogue, words)
+        return (read_line(line) for _, line in matching(BytesIO(self._catalogue), words))
 
     def near(self, name: str) -> list[Summary]:
         return [read_line(line) for line in near(BytesIO(self._catalogue), name)]

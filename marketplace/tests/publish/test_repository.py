@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_marketplace.errors import IndexFailed, KeyTrouble
 from llama_marketplace.index import layout
-from llama_marketplace.index.catalogue import read_lines
+from llama_marketplace.index.catalogue import matching
 from llama_marketplace.index.record import Change
 from llama_marketplace.publish import repository
 from llama_marketplace.publish.repository import Repository, current_time
@@ -74,7 +75,7 @@ def test_a_rebuild_mends_pages_and_catalogue(operator: Operator) -> None:
     assert page.read_bytes() == good
     shard = operator.open().roles.read_target("catalogue", layout.catalogue_path(NAME))
     assert shard is not None
-    assert [each.name for each in read_lines(shard)] == [NAME]
+    assert [name for name, _ in matching(BytesIO(shard))] == [NAME]
 
 
 def test_a_version_never_changes(operator: Operator, tmp_path: Path) -> None:

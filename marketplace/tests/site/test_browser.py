@@ -7,12 +7,14 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_marketplace.index.catalogue import read_lines, summarize, write_line
+from llama_marketplace.index import catalogue
+from llama_marketplace.index.catalogue import summarize, write_line
 from llama_marketplace.index.record import Record
 from llama_marketplace.site import building
 from llama_marketplace.site.listing import Listing
@@ -135,7 +137,7 @@ def visit(browser: Any, url: str) -> Iterator[Visit]:
 
 def matching(*words: str) -> set[str]:
     lines = b"".join(write_line(summarize([each], verified=False)) for each in RECORDS)
-    return {each.name for each in read_lines(lines, words)}
+    return {name for name, _ in catalogue.matching(BytesIO(lines), words)}
 
 
 @pytest.mark.parametrize("words", ["fast", "FAST exact", "gen-01", "zenith quantizer", "nothing"])

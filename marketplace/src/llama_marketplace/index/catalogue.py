@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
 
 from llama_core.errors import plain
@@ -130,13 +129,8 @@ def read_line(line: bytes) -> Summary:
         raise RecordRefused(f"a line of the catalogue is not valid: {plain(error, 160)}") from None
 
 
-def read_lines(data: bytes, words: Sequence[str] = ()) -> Iterator[Summary]:
-    """The plugins of which every word says something."""
-    return (read_line(line) for _, line in matching(BytesIO(data), words))
-
-
 def matching(file: IO[bytes], words: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
-    """The same plugins by name, each with its line.
+    """The plugins of which every word says something, by name, each with its line.
 
     A line that cannot match is not parsed, and one that does only as far as that takes: whoever
     shows what stands in it gives it to `read_line`.
