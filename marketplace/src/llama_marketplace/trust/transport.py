@@ -20,6 +20,8 @@ import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 
+from llama_marketplace.trust import passwords
+
 CHUNK_BYTES = 256 << 10
 CHUNKS_AHEAD = 8
 MAX_REDIRECTS = 3
@@ -44,6 +46,7 @@ class Transport(FetcherInterface):
     def __init__(self, places: frozenset[str]) -> None:
         self._places = places
         self._counting = threading.Lock()
+        self._answers: dict[str, str] = {}  # by place: what it is told of who is reading
         self.renew(0.0)
 
     def renew(self, deadline_seconds: float) -> None:
@@ -114,15 +117,7 @@ class Transport(FetcherInterface):
         for _ in range(MAX_REDIRECTS + 1):
             if place(url) not in self._places:
                 raise DownloadError(f"{url} is where this index may not send to")
-            response = _pool(_proxy(url)).request(
-                "GET",
-                url,
-                preload_content=False,
-                redirect=False,
-                retries=False,
-                headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=max(self._seconds, 1.0)),
-            )
+            response = self._request(url)
             if response.status in (301, 302, 303, 307, 308):
                 onward = urljoin(url, response.headers.get("Location", ""))
                 response.close()
@@ -135,6 +130,29 @@ class Transport(FetcherInterface):
                 raise DownloadHTTPError(f"{url}: HTTP status {response.status}", response.status)
             return response
         raise DownloadError(f"{url} leads on more than {MAX_REDIRECTS} times")
+
+    def _request(self, url: str) -> Any:
+        """One answer; a server that asks who is reading is told, if that is known."""
+        at = place(url)
+        while True:
+            told = {"Authorization": self._answers[at]} if at in self._answers else {}
+            response = _pool(_proxy(url)).request(
+                "GET",
+                url,
+                preload_content=False,
+                redirect=False,
+                retries=False,
+                headers={"User-Agent": AGENT, "Accept-Encoding": "identity", **told},
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=max(self._seconds, 1.0)),
+            )
+            if response.status != 401:
+                return response
+            response.close()
+            if told:
+                why = f"{url}: the name and password of {passwords.file()} are refused"
+                raise DownloadHTTPError(why, 401)
+            asked = response.headers.get("WWW-Authenticate", "")
+            self._answers[at] = passwords.authorization(url, asked)
 
 
 def _reason(error: BaseException) -> str:
