@@ -41,7 +41,7 @@ MARKET  = $(INDEXER) -m llama_core marketplace
 SIGNED  = --index "$(INDEX)" --keys "$(KEYS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help chat setup test test-torch test-all emulators browser index index-of lint format bench docs clean
+.PHONY: help chat setup test test-torch test-all test-gpu emulators browser index index-of lint format bench docs clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -88,6 +88,11 @@ test-all: setup emulators browser $(CASES)  ## Run the slow tests too
 	@$(BIN)/python $(INSTALL) -r $(SLOW)
 	LLAMA_CORE_FUZZ_TIMES=$(FUZZ_TIMES) $(BIN)/python -m pytest $(addprefix --ignore=,$(HEAVY))
 	@$(MAKE) --no-print-directory test-torch QUICK=
+
+test-gpu: $(TORCH)/.ready  ## Run the tests of the heavy plugins on a GPU
+	@$(TORCH)/bin/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else \
+	  "test-gpu: torch sees no GPU here; where there is one, install a build of torch for it")'
+	$(TORCH)/bin/python -m pytest -m "not slow" $(HEAVY)
 
 emulators:  # of the native tiers that this processor lacks
 	$(call apt,the tiers of other processors,$(EMULATORS))

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from llama_plugin_train.models import attention, positions  # noqa: E402
 from llama_plugin_train.models.config import DecoderConfig  # noqa: E402
+from llama_plugin_train.models.decoder import Decoder  # noqa: E402
 
 SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_layers": 2}
 
@@ -72,6 +73,46 @@ def test_documents_do_not_see_each_other() -> None:
     same = ids[0].tolist()
     expected = plain(layer, x[0], c, lambda i, j: j <= i and same[i] == same[j], False)
     torch.testing.assert_close(layer(x, view)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("causal", [True, False])
+def test_flex_attention_sees_the_same_documents(kv_heads: int, causal: bool) -> None:
+    """Forward alone: PyTorch has no backward of it on processors."""
+    torch.manual_seed(kv_heads)
+    c = config(num_kv_heads=kv_heads)
+    layer = attention.SelfAttention(c)
+    x = torch.randn(2, 150, 32)
+    ids = torch.randint(0, 4, (2, 150)).sort(1).values
+    where = torch.arange(150).expand(2, -1)
+    told = {"causal": causal, "dtype": torch.float32}
+    with torch.no_grad():
+        masked, flexed = (
+            layer(x, attention.self_view(c, where, ids, kernel=kernel, **told))
+            for kernel in ("sdpa", "flex")
+        )
+    torch.testing.assert_close(flexed, masked, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_flex_attention_learns_the_same(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Decoder(config(num_heads=2, num_kv_heads=1, max_positions=512)).cuda()
+    tokens = torch.randint(0, 64, (2, 300), device="cuda")
+    ids = torch.randint(0, 4, (2, 300), device="cuda").sort(1).values
+    found = []
+    for kernel in ("sdpa", "flex"):
+        model.attention = kernel
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            hidden = model(tokens, None, ids)
+        hidden.float().square().mean().backward()
+        found.append([each.grad for each in model.parameters()])
+        model.zero_grad(set_to_none=True)
+    bound = 1e-4 if dtype == torch.float32 else 0.05
+    for masked, flexed in zip(*found, strict=True):
+        assert (flexed - masked).norm() <= bound * masked.norm()
 
 
 def test_a_row_of_one_document_needs_no_mask() -> None:

@@ -61,7 +61,13 @@ class Learner(nn.Module):
 
 
 def prepare(model: Any, told: TrainSection, announcements: Announcements) -> None:
-    """What is done to a model before it is wrapped: recomputing, compiling."""
+    """What is done to a model before it is wrapped: its attention, recomputing, compiling."""
+    if told.attention == "flex" and next(model.parameters()).device.type != "cuda":
+        raise ConfigError(
+            "train.attention='flex' trains on GPUs alone, and this run has none",
+            remedy="Leave it at 'sdpa'.",
+        )
+    model.attention = told.attention
     if told.recompute:
         for block in model.blocks:
             # No block draws random numbers, so none have to be drawn again.

@@ -98,6 +98,9 @@ class TrainSection:
     quantize: str | None = told(None, "train for 8, 4, 2, 1.58 or 1 bits, or an encoding")
     recompute: bool = told(False, "keep no activations inside blocks: less memory, a third slower")
     compile: bool = told(False, "let torch compile the model; the first steps are slow")
+    attention: Literal["sdpa", "flex"] = told(
+        "sdpa", "flex: PyTorch's FlexAttention skips what lies between documents; on GPUs alone"
+    )
     chunk: int | None = told(
         None, "rows of logits held at once; none: what suits the cache", least=1
     )

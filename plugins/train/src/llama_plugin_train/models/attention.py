@@ -2,7 +2,9 @@
 
 `View` is worked out once a batch and serves every block: causal or not, documents apart, distances
 penalized. A row of one document needs no mask, and then the kernel skips the half above the
-diagonal. Queries, keys and values come from one product; several query heads may share a key head.
+diagonal. Where documents share a row, FlexAttention needs none either and computes no block that
+lies between two of them, but it trains on GPUs alone. Queries, keys and values come from one
+product; several query heads may share a key head.
 
 Legend: B rows, T tokens, S tokens seen, N query heads, G key heads, D head size, M hidden size.
 """
@@ -10,14 +12,19 @@ Legend: B rows, T tokens, S tokens seen, N query heads, G key heads, D head size
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from llama_plugin_train.models import positions
 from llama_plugin_train.models.config import ModelConfig
 from llama_plugin_train.models.linear import Linear
+
+Kernel = Literal["sdpa", "flex"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,7 @@ class View:
     causal: bool
     bias: Tensor | None = None  # added to the scores, [B or 1, N or 1, T, S]; includes causality
     angles: tuple[Tensor, Tensor] | None = None
+    blocks: BlockMask | None = None  # what FlexAttention leaves out; includes causality
 
 
 def self_view(
@@ -36,11 +44,14 @@ def self_view(
     *,
     causal: bool,
     dtype: torch.dtype,
+    kernel: Kernel = "sdpa",
 ) -> View:
     """The view of rows on themselves. Tokens of different segments do not see each other."""
     angles = None
     if config.positions == "rope":
         angles = positions.rope_angles(positions_BT, config.head_width, config.rope_theta)
+    if kernel == "flex" and segments_BT is not None and config.positions != "alibi":
+        return View(causal, None, angles, _blocks(segments_BT, causal))
     bias = _bias(config, positions_BT, positions_BT, segments_BT, segments_BT)
     if bias is not None and causal:
         order = torch.arange(positions_BT.shape[1], device=positions_BT.device)
@@ -78,6 +89,15 @@ def _closed(queries_BT: Tensor, keys_BS: Tensor) -> Tensor:
     apart_BTS = apart_BTS & ~apart_BTS.all(-1, keepdim=True)
     bias = torch.zeros(apart_BTS.shape, device=apart_BTS.device)
     return bias.masked_fill(apart_BTS, float("-inf"))[:, None]
+
+
+def _blocks(segments_BT: Tensor, causal: bool) -> BlockMask:
+    def seen(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        same = segments_BT[row, query] == segments_BT[row, key]
+        return same & (query >= key) if causal else same
+
+    rows, length = segments_BT.shape
+    return create_block_mask(seen, rows, None, length, length, device=segments_BT.device.type)
 
 
 class SelfAttention(nn.Module):
@@ -123,12 +143,21 @@ class CrossAttention(nn.Module):
 
 def attend(q_BTND: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, view: View) -> Tensor:
     """softmax(q·k / √D + bias) · v, heads side by side again [B, T, N·D]."""
-    out_BNTD = functional.scaled_dot_product_attention(
-        q_BTND.transpose(1, 2),
-        k_BSGD.transpose(1, 2),
-        v_BSGD.transpose(1, 2),
-        attn_mask=view.bias,
-        is_causal=view.causal and view.bias is None,
-        enable_gqa=q_BTND.shape[2] != k_BSGD.shape[2],
-    )
+    qkv = (q_BTND.transpose(1, 2), k_BSGD.transpose(1, 2), v_BSGD.transpose(1, 2))
+    grouped = q_BTND.shape[2] != k_BSGD.shape[2]
+    out_BNTD: Tensor
+    if view.blocks is not None:
+        alike = [each.to(v_BSGD.dtype) for each in qkv]  # rotation may have made them wider
+        out_BNTD = _flex(q_BTND.is_cuda)(*alike, block_mask=view.blocks, enable_gqa=grouped)
+    else:
+        causal = view.causal and view.bias is None
+        out_BNTD = functional.scaled_dot_product_attention(
+            *qkv, attn_mask=view.bias, is_causal=causal, enable_gqa=grouped
+        )
     return out_BNTD.transpose(1, 2).flatten(2)
+
+
+@cache
+def _flex(on_gpu: bool) -> Any:
+    """Uncompiled it multiplies whole matrices: good for comparing, and for nothing else."""
+    return torch.compile(flex_attention) if on_gpu else flex_attention

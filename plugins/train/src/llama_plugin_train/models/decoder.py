@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llama_plugin_train.models.attention import self_view
+from llama_plugin_train.models.attention import Kernel, self_view
 from llama_plugin_train.models.blocks import Block, initialize, norm
 from llama_plugin_train.models.config import DecoderConfig
 from llama_plugin_train.models.embedding import Embedding
@@ -18,6 +18,8 @@ from llama_plugin_train.models.mixture import Mixture
 
 class Decoder(nn.Module):
     """Legend: B rows, T tokens, M hidden size, V words."""
+
+    attention: Kernel = "sdpa"
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -44,7 +46,14 @@ class Decoder(nn.Module):
         """Normed hidden states [B, T, M]. Without segments a row is one document."""
         positions_BT = self.embed.positions_of(tokens_BT, positions_BT)
         x_BTM = self.embed(tokens_BT, positions_BT)
-        view = self_view(self.config, positions_BT, segments_BT, causal=True, dtype=x_BTM.dtype)
+        view = self_view(
+            self.config,
+            positions_BT,
+            segments_BT,
+            causal=True,
+            dtype=x_BTM.dtype,
+            kernel=self.attention,
+        )
         for block in self.blocks:
             x_BTM = block(x_BTM, view)
         hidden_BTM: Tensor = self.norm(x_BTM)
