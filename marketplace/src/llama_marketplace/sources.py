@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from llama_core.config import project_config_file, user_config_file
 from llama_core.errors import ConfigError, did_you_mean, plain
 from llama_core.tables import read_table
-from llama_marketplace.errors import IndexFailed, Untrusted
+from llama_marketplace.errors import IndexFailed, RecordRefused, Untrusted
 from llama_marketplace.trust.client import DEADLINE_SECONDS, REFRESH, Client, Refreshed
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Source:
     namespaces: tuple[str, ...] = ()
     wheel_hosts: tuple[str, ...] = ()
     client: Client | None = None
+    _told: set[bytes] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def refreshed(self) -> datetime | None:
@@ -80,24 +81,38 @@ class Source:
 
     def summaries(self, words: Sequence[str] = ()) -> Iterator[Summary]:
         """The plugins of which all words say something, out of the cached catalogue."""
-        from llama_marketplace.index.catalogue import read_line
-
-        return (read_line(line) for _, line in self.lines(words))
+        return (one for _, line in self.lines(words) if (one := self.valid(line)))
 
     def lines(self, words: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
         """The same plugins by name, each with its line of the catalogue."""
         from llama_marketplace.index.catalogue import matching
 
         with self._catalogue() as file:
-            yield from (each for each in matching(file, words) if self.serves(each[0]))
+            found = matching(file, words, self.valid)
+            yield from (each for each in found if self.serves(each[0]))
+
+    def read(self, line: bytes) -> Summary:
+        """What a line of the catalogue says; RecordRefused if that cannot be."""
+        from llama_marketplace.index.catalogue import LINE, read_line
+
+        return read_line(line, f"{LINE} of '{self.name}'")
+
+    def valid(self, line: bytes) -> Summary | None:
+        """The same; what cannot be hides no other plugin, so it is told, once, and passed over."""
+        try:
+            return self.read(line)
+        except RecordRefused as error:
+            if line not in self._told:
+                self._told.add(line)
+                log.warning("passed over: %s", error)
+            return None
 
     def near(self, name: str) -> list[Summary]:
         """The plugins whose names a hasty reader might take for this one."""
-        from llama_marketplace.index.catalogue import read_line
         from llama_marketplace.index.near import near
 
         with self._catalogue() as file:
-            return [read_line(line) for line in near(file, name)]
+            return [one for line in near(file, name) if (one := self.valid(line))]
 
     def _catalogue(self) -> IO[bytes]:
         try:
@@ -261,6 +276,11 @@ def from_entry(entry: Mapping[str, Any], where: str) -> Source:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{where}: '{plain(url)}' is no http or https address")
+    if "@" in parts.netloc:
+        raise ConfigError(
+            f"{where}: the address holds a name or a password",
+            remedy=f"Write `machine {parts.hostname} login NAME password PASSWORD` into ~/.netrc.",
+        )
     if len(root) != 64 or set(root) - set("0123456789abcdef"):
         raise ConfigError(f"{where}: root must be the SHA-256 of the index's 1.root.json")
     if not name.replace("-", "").isalnum() or not name.isascii():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ from llama_marketplace.cli import shopping
 if TYPE_CHECKING:
     from llama_marketplace.index.catalogue import Summary
     from llama_marketplace.install.machine import Machine
+    from llama_marketplace.sources import Source
 
 MOST = 50
 
@@ -37,11 +38,9 @@ def command(
     Each plugin is shown in the newest version that fits this machine. A name is looked for in one
     index alone, the first that has it.
     """
-    from llama_marketplace.index.catalogue import read_line
     from llama_marketplace.install.machine import Machine
 
-    def wanted(line: bytes) -> bool:
-        each = read_line(line)
+    def wanted(each: Summary) -> bool:
         return all((
             kind is None or kind in each.kinds,
             platform is None or not each.platforms or platform in each.platforms,
@@ -50,24 +49,32 @@ def command(
             each.verified or not verified,
         ))  # fmt: skip
 
-    found = sorted(_matching(words))
+    matching = sorted(_matching(words), key=lambda each: each[0])
+    found: Iterable[tuple[Summary | None, str]] = (
+        (source.valid(line), source.name) for _, line, source in matching
+    )
+    num_found = len(matching)
     if kind or platform or device or licence or verified:
-        found = [each for each in found if wanted(each[1])]
+        found = [each for each in found if each[0] and wanted(each[0])]
+        num_found = len(found)
     rows: list[dict[str, Any]] = []
     num_unfit, machine = 0, Machine()
-    for _, line, index in found:
+    for summary, index in found:
+        if summary is None:
+            num_found -= 1
+            continue
         if len(rows) == most:
             break
-        row = _row(read_line(line), index, machine)
+        row = _row(summary, index, machine)
         if row["version"] or everything:
             rows.append(row)
         else:
             num_unfit += 1
-    facts = {"plugins": rows, "found": len(found), "not_fitting": num_unfit}
+    facts = {"plugins": rows, "found": num_found, "not_fitting": num_unfit}
     emit(facts, as_json, lambda: _lines(facts))
 
 
-def _matching(words: Sequence[str]) -> Iterator[tuple[str, bytes, str]]:
+def _matching(words: Sequence[str]) -> Iterator[tuple[str, bytes, Source]]:
     """Name, line and index of each plugin of which the words say something.
 
     The lines are not read whole: of a thousand that match, fifty are shown.
@@ -80,7 +87,7 @@ def _matching(words: Sequence[str]) -> Iterator[tuple[str, bytes, str]]:
         for name, line in source.lines(words):
             if name not in seen and source in owner(name, sources):
                 seen.add(name)
-                yield name, line, source.name
+                yield name, line, source
 
 
 def _row(summary: Summary, source: str, machine: Machine) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def wanted(text: str, sources: Sequence[Source], wheel: str | None = None) -> Wa
     """A plugin as it was typed: by its own name or its distribution's, a range behind it or not."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    from llama_marketplace.errors import IndexFailed
+    from llama_marketplace.errors import IndexFailed, RecordRefused
     from llama_marketplace.index.record import normal
     from llama_marketplace.install.planning import Wanted
 
@@ -88,10 +88,19 @@ def wanted(text: str, sources: Sequence[Source], wheel: str | None = None) -> Wa
     if asked.url or asked.extras or asked.marker:
         raise click.UsageError(f"'{plain(text)}': a name and a range are all that can be asked for")
     name = normal(asked.name)
-    called = {
-        one.plugin: one.name for each in reversed(sources) for one in each.summaries([name])
-    }  # the first index wins
+    called, refused = {}, None
+    for each in reversed(sources):  # the first index wins
+        for found, line in each.lines([name]):
+            try:
+                one = each.read(line) if found == name else each.valid(line)
+            except RecordRefused as error:
+                refused = error
+                continue
+            if one is not None:
+                called[one.plugin] = one.name
     if name not in called and name not in called.values():
+        if refused is not None:
+            raise refused
         every = [one for each in sources for one in each.summaries()]
         known = [text for one in every for text in (one.plugin, one.name)]
         where = ", ".join(each.name for each in sources)

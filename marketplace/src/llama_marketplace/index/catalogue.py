@@ -8,12 +8,13 @@ knows nothing of files or the network.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from llama_core.errors import plain
 from llama_marketplace.errors import RecordRefused
+from llama_marketplace.index.ranges import is_range, is_version
 from llama_marketplace.index.strict_json import read_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ MAX_SHARD_BYTES = 8 << 20
 # three times as long.
 BLOCK_BYTES = 64 << 10
 MAX_OFFERED = 10  # versions in a line, the newest; the records have them all
+LINE = "a line of the catalogue"
+MEND = "Tell whoever keeps the index: `llama marketplace rebuild` writes its catalogue anew."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,28 +122,48 @@ def write_line(summary: Summary) -> bytes:
     return text.encode() + b"\n"
 
 
-def read_line(line: bytes) -> Summary:
-    """A line that an index signed; strict all the same."""
-    table = read_json(line, source="a line of the catalogue", max_bytes=MAX_LINE_BYTES)
+def read_line(line: bytes, source: str = LINE) -> Summary:
+    """A line that an index signed; strict all the same. `source` is what a refusal calls it."""
     try:
-        versions = tuple(Offered(**_texts(each)) for each in table.pop("versions", ()))
+        table = read_json(line, source=source, max_bytes=MAX_LINE_BYTES)
+    except RecordRefused as error:
+        raise RecordRefused(error.message, remedy=MEND) from None
+    name = table.get("name")
+    whose = f"{source}, of {plain(name, 100)}," if isinstance(name, str) else source
+    try:
+        versions = tuple(_offer(each) for each in table.pop("versions", ()))
         return Summary(**_texts(table), versions=versions)
     except TypeError as error:
-        raise RecordRefused(f"a line of the catalogue is not valid: {plain(error, 160)}") from None
+        raise RecordRefused(f"{whose} is not valid: {plain(error, 240)}", remedy=MEND) from None
 
 
-def matching(file: IO[bytes], words: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
+def name_in(line: bytes) -> str:
+    """Whose a line is, whatever else it says."""
+    table = read_json(line, source=LINE, max_bytes=MAX_LINE_BYTES)
+    if not isinstance(table.get("name"), str):
+        raise RecordRefused(f"{LINE} names no plugin")
+    return str(table["name"])
+
+
+def matching(
+    file: IO[bytes], words: Sequence[str] = (), refuse: Callable[[bytes], object] = read_line
+) -> Iterator[tuple[str, bytes]]:
     """The plugins of which every word says something, by name, each with its line.
 
     A line that cannot match is not parsed, and one that does only as far as that takes: whoever
-    shows what stands in it gives it to `read_line`.
+    shows what stands in it gives it to `read_line`. One that takes not even that much is handed to
+    `refuse`, and passed over if that returns.
     """
     parts = [part.casefold() for word in words for part in word.split()]
     sought = [json.dumps(part, ensure_ascii=False)[1:-1].encode() for part in parts]
     while block := file.read(BLOCK_BYTES):
         block += file.readline()
         for line in _candidates(block, sought):
-            name, said = _said(line)
+            try:
+                name, said = _said(line)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                refuse(line)
+                continue
             if all(part in said for part in parts):
                 yield name, line
 
@@ -163,13 +186,9 @@ def _candidates(block: bytes, sought: Sequence[bytes]) -> Iterator[bytes]:
 
 def _said(line: bytes) -> tuple[str, str]:
     """The name, and the text in which words are looked for."""
-    try:
-        table = json.loads(str(line, "utf-8"))
-        texts = (table["name"], table["summary"], table["publisher"], *table.get("provides", ()))
-        return table["name"], " ".join(texts).casefold()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        read_line(line)  # says what is wrong
-        raise
+    table = json.loads(str(line, "utf-8"))
+    texts = (table["name"], table["summary"], table["publisher"], *table.get("provides", ()))
+    return table["name"], " ".join(texts).casefold()
 
 
 def _folded(line: bytes) -> bytes:
@@ -183,6 +202,19 @@ _TEXTS: dict[str, Any] = {
     "verified": bool, "published": str, "version": str, "requires_core": str,
     "requires_python": str, "status": str, "reason": (str, type(None)),
 }  # fmt: skip
+
+
+def _offer(table: Any) -> Offered:
+    """One version; what is compared with this machine later can be."""
+    one = Offered(**_texts(table))
+    if not is_version(one.version):
+        raise TypeError(f"version '{plain(one.version)}' is not one such as '1.2.0'")
+    devices = (each[4:] for each in one.devices if each.startswith(("cuda", "rocm")))
+    for text in (one.requires_core, one.requires_python, *devices):
+        if not is_range(text):
+            what = f"'{plain(text)}' of version {plain(one.version)}"
+            raise TypeError(f"{what} is not a range such as '>=0.2'")
+    return one
 
 
 def _texts(table: Any) -> dict[str, Any]:

@@ -1,18 +1,15 @@
 """Whether a version is for this machine and to be had at all, and if not, why.
 
-Asked of every version that a search shows, so it imports nothing that takes its time: the plain
-ranges that nearly all plugins write are decided here, every other by `packaging`.
+Asked of every version that a search shows, so it imports nothing that takes its time.
 """
 
 from __future__ import annotations
 
-import operator
-import re
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from llama_core.errors import plain
 from llama_marketplace.index.catalogue import Offered
+from llama_marketplace.index.ranges import contains, is_prerelease
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -21,14 +18,6 @@ if TYPE_CHECKING:
     from llama_marketplace.install.machine import Machine
 
 OUTSIDE = "outside of what was asked for"
-
-_RELEASE = r"[0-9]{1,9}(?:\.[0-9]{1,9})*"  # neither an epoch nor a pre-, post- or local release
-_PLAIN_VERSION = re.compile(_RELEASE)
-_PLAIN_PART = re.compile(rf"\s*(>=|<=|==|!=|<|>)\s*({_RELEASE})\s*")
-_COMPARE = {
-    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
-    "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
 
 
 def unfit(record: Record | Offered, wanted: SpecifierSet | None, machine: Machine) -> str | None:
@@ -45,41 +34,13 @@ def unfit(record: Record | Offered, wanted: SpecifierSet | None, machine: Machin
         return f"yanked: {plain(reason or '')}"
     if wanted is not None and not wanted.contains(record.version, prereleases=True):
         return OUTSIDE
-    if _is_prerelease(record.version) and not exact and not (wanted and wanted.prereleases):
+    if is_prerelease(record.version) and not exact and not (wanted and wanted.prereleases):
         return "a pre-release, which is taken when asked for exactly"
     if not contains(record.requires_core, machine.core):
         return f"needs llama-core {record.requires_core}, and {machine.core} is here"
     if not contains(record.requires_python, machine.python):
         return f"needs Python {record.requires_python}, and {machine.python} is here"
     return _elsewhere(record, machine) if isinstance(record, Offered) else None
-
-
-@lru_cache(maxsize=256)
-def contains(versions: str, version: str) -> bool:
-    """Whether a range has a version in it, as `packaging` says, pre-releases among them."""
-    parts = [_PLAIN_PART.fullmatch(each) for each in versions.split(",")] if versions else []
-    if None in parts or not _PLAIN_VERSION.fullmatch(version):
-        from packaging.specifiers import SpecifierSet
-
-        return SpecifierSet(versions).contains(version, prereleases=True)
-    found = _numbers(version)
-    return all(_COMPARE[each[1]](found, _numbers(each[2])) for each in parts if each)
-
-
-def _numbers(release: str) -> list[int]:
-    """1.0 and 1.0.0 are one version."""
-    numbers = [*map(int, release.split("."))]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return numbers
-
-
-def _is_prerelease(version: str) -> bool:
-    if _PLAIN_VERSION.fullmatch(version):
-        return False
-    from packaging.version import Version
-
-    return Version(version).is_prerelease
 
 
 def _elsewhere(offered: Offered, machine: Machine) -> str | None:

@@ -7,6 +7,7 @@ them, so that it can be made again byte for byte. Nothing of it is visible befor
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_core.errors import plain
-from llama_marketplace.errors import IndexFailed
+from llama_marketplace.errors import IndexFailed, RecordRefused
 from llama_marketplace.index import catalogue, names, simple
 from llama_marketplace.index.layout import (
     NUM_SHARDS,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key
 
     from llama_marketplace.trust.keys import KeyRing
+
+
+log = logging.getLogger("llama_core.marketplace")
 
 
 def current_time() -> datetime:
@@ -201,7 +205,10 @@ class Repository:
     def _shard_lines(self, path: str, new: Mapping[str, bytes | None]) -> bytes | None:
         lines: dict[str, bytes | None] = {}
         for line in (self.roles.read_target("catalogue", path) or b"").splitlines(keepends=True):
-            lines[catalogue.read_line(line).name] = line
+            try:
+                lines[catalogue.name_in(line)] = line
+            except RecordRefused as error:  # nobody could read it
+                log.warning("left out of %s: %s", path, error)
         lines |= new
         return b"".join(line for _, line in sorted(lines.items()) if line) or None
 

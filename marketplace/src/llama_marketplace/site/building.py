@@ -39,7 +39,7 @@ def build(out: Path, shelves: Sequence[Shelf], tick: Callable[[], None]) -> Buil
         try:
             entry = shelf.entry(name)
         except (RecordRefused, Untrusted) as error:
-            left_out.append((plain(name), error.message))
+            left_out.append((plain(name), f"{error}"))
             continue
         listing.add(entry)
         rows.append((name, entry.shown.version, entry.shown.summary))

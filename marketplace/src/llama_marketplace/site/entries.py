@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from packaging.version import Version
 
-from llama_marketplace.errors import Untrusted
+from llama_marketplace.errors import RecordRefused, Untrusted
 from llama_marketplace.index.record import Record
 from llama_marketplace.sources import Source, owner
 
@@ -97,14 +97,20 @@ def _readiness(record: Record) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The plugins of one index: whether each one's publisher is verified, and how to read it."""
+    """The plugins of one index: whether each one's publisher is verified, and how to read it.
+
+    `refused` are those of its names of which it says what cannot be.
+    """
 
     home: Home
     names: Mapping[str, bool]
     read: Callable[[str], Sequence[Record]]
+    refused: Mapping[str, RecordRefused] = field(default_factory=dict)
 
     def entry(self, name: str) -> Entry:
         """One plugin, with all that was ever published of it."""
+        if name in self.refused:
+            raise self.refused[name]
         releases = sorted(self.read(name), key=lambda each: Version(each.version), reverse=True)
         if not releases:
             raise Untrusted(f"'{self.home.name}' lists it, and has no record of it")
@@ -125,12 +131,16 @@ def of_folder(folder: Path, url: str | None) -> Shelf:
 
 def of_source(source: Source, sources: Sequence[Source]) -> Shelf:
     """An index that is trusted: those of its names for which it may answer beside the others."""
-    names = {
-        each.name: each.verified
-        for each in source.summaries()
-        if source in owner(each.name, sources)
-    }
-    return Shelf(Home(source.name, source.root, source.url), names, source.releases)
+    names: dict[str, bool] = {}
+    refused: dict[str, RecordRefused] = {}
+    for name, line in source.lines():
+        if source not in owner(name, sources):
+            continue
+        try:
+            names[name] = source.read(line).verified
+        except RecordRefused as error:
+            names[name], refused[name] = False, error
+    return Shelf(Home(source.name, source.root, source.url), names, source.releases, refused)
 
 
 def by_name(shelves: Iterable[Shelf]) -> Iterator[tuple[str, Shelf]]:
