@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from llama_marketplace.index.layout import catalogue_path
 from operating import Operator, record
 
-from llama_core.cli.app import run
-
 from .test_operating import NAME, Shell, shell
 
 __all__ = ["shell"]  # the fixture
 BAD = "llama-plugin-min-q"  # near the other's name, so that an installation looks at it too
 MEND = "llama marketplace rebuild"
-
-Say = Callable[..., tuple[str, str]]
 
 
 def spoil(operator: Operator, line: dict[str, Any] | bytes) -> None:
@@ -36,17 +31,6 @@ LINE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    def saying(*words: str, code: int = 0) -> tuple[str, str]:
-        got = run(["marketplace", *words])
-        out, err = capsys.readouterr()
-        assert got == code, err
-        return out, " ".join(err.split())
-
-    return saying
-
-
 WRONG: list[tuple[dict[str, Any] | bytes, str]] = [
     ({"versions": [{"version": "1.x-final!"}]}, "version '1.x-final!' is not one such as"),
     ({"versions": [{"version": ""}]}, "version '' is not one"),
@@ -59,7 +43,7 @@ WRONG: list[tuple[dict[str, Any] | bytes, str]] = [
 
 
 def test_what_cannot_be_is_told_and_hides_nothing_else(
-    shell: Shell, operator: Operator, serve: Any, say: Say
+    shell: Shell, operator: Operator, serve: Any
 ) -> None:
     operator.publish(record(), record(name=BAD))
     assert catalogue_path(BAD) != catalogue_path(NAME)
@@ -67,7 +51,7 @@ def test_what_cannot_be_is_told_and_hides_nothing_else(
     for number, (line, why) in enumerate(WRONG):
         spoil(operator, line)
         shell("indexes", "refresh")
-        out, err = say("search", *(["transform"] if number % 2 else ["--kind", "transform"]))
+        out, err = shell.says("search", *(["transform"] if number % 2 else ["--kind", "transform"]))
         assert NAME in out, why
         assert BAD not in out, why
         assert err.count(why) == 1, err
@@ -76,21 +60,21 @@ def test_what_cannot_be_is_told_and_hides_nothing_else(
 
 
 def test_a_plugin_whose_line_cannot_be_is_refused_and_the_others_are_to_be_had(
-    shell: Shell, operator: Operator, serve: Any, say: Say
+    shell: Shell, operator: Operator, serve: Any
 ) -> None:
     operator.publish(record(), record(name=BAD))
     spoil(operator, WRONG[0][0])
     shell("indexes", "add", "corp", serve(operator.folder), "--root", operator.root)
     for command in ("info", "install"):
-        _, err = say(command, BAD, code=1)
+        _, err = shell.says(command, BAD, code=1)
         assert WRONG[0][1] in err, err
         assert MEND in err
         assert BAD in err
-    assert f"{NAME} 1.0.0 by acme" in say("info", NAME)[0]
-    out, err = say("install", NAME, "--dry-run")
+    assert f"{NAME} 1.0.0 by acme" in shell.says("info", NAME)[0]
+    out, err = shell.says("install", NAME, "--dry-run")
     assert f"{NAME} 1.0.0 by acme" in out
     assert err.count(WRONG[0][1]) == 1  # its name is near, and could not be looked at
-    assert "PLUGIN" in say("list")[0]
+    assert "PLUGIN" in shell.says("list")[0]
     made = shell("site", "--out", "site", code=1)
     assert made["plugins"] == 1
     assert WRONG[0][1] in made["left_out"][BAD]
@@ -99,13 +83,13 @@ def test_a_plugin_whose_line_cannot_be_is_refused_and_the_others_are_to_be_had(
 
 @pytest.mark.parametrize("line", [WRONG[0][0], b"nonsense"], ids=["version", "no line at all"])
 def test_the_remedy_mends_it(
-    shell: Shell, operator: Operator, serve: Any, say: Say, line: dict[str, Any] | bytes
+    shell: Shell, operator: Operator, serve: Any, line: dict[str, Any] | bytes
 ) -> None:
     operator.publish(record(name=BAD))
     spoil(operator, line)
     shell("indexes", "add", "corp", serve(operator.folder), "--root", operator.root)
-    assert BAD not in say("search")[0]
+    assert BAD not in shell.says("search")[0]
     shell("rebuild", "--index", operator.folder, "--keys", operator.keys)
     shell("indexes", "refresh")
-    out, err = say("search")
+    out, err = shell.says("search")
     assert (BAD in out, err) == (True, "")

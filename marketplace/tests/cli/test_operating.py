@@ -31,9 +31,15 @@ class Shell:
         facts: dict[str, Any] = json.loads(out)
         return facts
 
+    def says(self, *words: object, code: int = 0) -> tuple[str, str]:
+        """As a person sees it, in one line: what it prints, and what it says beside that."""
+        got = run(["marketplace", *map(str, words)])
+        out, err = self._capsys.readouterr()
+        assert got == code, err
+        return " ".join(out.split()), " ".join(err.split())
+
     def fails(self, *words: object, code: int = 1) -> str:
-        assert run(["marketplace", *map(str, words)]) == code
-        return " ".join(self._capsys.readouterr().err.split())
+        return self.says(*words, code=code)[1]
 
 
 @pytest.fixture

@@ -63,29 +63,34 @@ def command(
     inspected = _inspect(wheels)
     records = _record(inspected, publisher, now, _needs(needs), suites, wheels_at)
     index = open_index(folder)
+    before = [index.held(each) for each in records]
     for warning in index.add(records, [each.path for each in inspected] if with_wheels else []):
         log.warning("%s", warning)
     signed = index.commit(ring)
-    facts = {
+    facts: dict[str, Any] = {
         "published": [
             {
                 "name": each.name,
                 "version": each.version,
-                "files": [file.filename for file in each.files],
+                "files": [one.filename for one in each.files if one.filename not in held],
+                "before": [one.filename for one in each.files if one.filename in held],
                 "conformance": [one.suite for one in each.conformance],
             }
-            for each in records
+            for each, held in zip(records, before, strict=True)
         ],
         "signed": signed,
     }
-    emit(
-        facts,
-        as_json,
-        lambda: [
-            f"{each.name} {each.version} is published by {publisher} in {folder}"
-            for each in records
-        ],
-    )
+    emit(facts, as_json, lambda: [_told(each, publisher, folder) for each in facts["published"]])
+
+
+def _told(facts: dict[str, Any], publisher: str, folder: Path) -> str:
+    """What is new of a version: `add` has refused wheels with a name that is there, and other
+    bytes."""
+    what, before = f"{facts['name']} {facts['version']}", ", ".join(facts["before"])
+    if not facts["files"]:
+        return f"{what} was in {folder} before, with the same bytes: {before}"
+    added = f": {', '.join(facts['files'])}; there before, with the same bytes: {before}"
+    return f"{what} is published by {publisher} in {folder}{added if before else ''}"
 
 
 def _inspect(files: Sequence[Path]) -> list[Inspected]:

@@ -159,6 +159,11 @@ class Repository:
             found.append(names.decided(read(data, source=path), claim))
         return found
 
+    def held(self, record: Record) -> set[str]:
+        """The wheels of a version that are published here already, by name."""
+        there = (each for each in self.records(record.name) if each.version == record.version)
+        return {file.filename for each in there for file in each.files}
+
     def all_names(self) -> list[str]:
         return sorted(name for each in self._all_shards() for name in each)
 
