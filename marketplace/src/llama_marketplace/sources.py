@@ -245,13 +245,19 @@ def owner(name: str, sources: Iterable[Source]) -> list[Source]:
     return claimed or [each for each in sources if not each.namespaces]
 
 
+def first(name: str, asked: Iterable[Source]) -> tuple[Source, tuple[Record, ...]] | None:
+    """The first of these indexes that has a name, and all its versions there."""
+    for source in asked:
+        if releases := source.releases(name):
+            return source, releases
+    return None
+
+
 def find(name: str, sources: Iterable[Source]) -> tuple[Source, tuple[Record, ...]]:
     """The one index that a name comes from, and all its versions there."""
     asked = owner(name, sources)
-    for source in asked:
-        releases = source.releases(name)
-        if releases:
-            return source, releases
+    if found := first(name, asked):
+        return found
     near: list[str] = []
     for source in asked:
         near += [each.name for each in source.summaries()]

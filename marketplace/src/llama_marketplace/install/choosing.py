@@ -14,8 +14,9 @@ from packaging.version import Version
 
 from llama_core.errors import plain
 from llama_marketplace.index.record import File, Record
-from llama_marketplace.install.faults import DoesNotFit
+from llama_marketplace.install.faults import CannotResolve, DoesNotFit
 from llama_marketplace.install.fitting import OUTSIDE, unfit
+from llama_marketplace.install.generations import Dist
 from llama_marketplace.install.machine import Machine
 
 
@@ -61,6 +62,42 @@ def choose(
         f"no version of {name}{f' {wanted}' if str(wanted) else ''} can be installed here "
         f"({machine}): {told}{more}"
     )
+
+
+def choose_locked(
+    dist: Dist, releases: Sequence[Record], machine: Machine, index: str
+) -> tuple[Chosen, str | None]:
+    """The one wheel that a lock file names, and what is to be said of it.
+
+    Raised is why it is not to be had: whoever runs `sync` did not write the lock file, so the
+    remedy is for the place where it was written.
+    """
+    what, again = f"{dist.filename}, which the lock file names,", "llama marketplace lock"
+    update = f"Where it was written: llama marketplace update {dist.name}, then {again}"
+    same = [each for each in releases if each.version == dist.version]
+    found = next(((r, f) for r in same for f in r.files if f.sha256 == dist.sha256), None)
+    if found is None:
+        lacks = "wheel with the bytes of" if same else "such version any more:"
+        trust = f"If it is another index: trust '{dist.source}' too. "
+        raise CannotResolve(
+            f"'{index}' has no {lacks} {dist.filename}, which the lock file names from "
+            f"'{dist.source}'",
+            remedy=update if dist.source == index else trust + update,
+        )
+    record, file = found
+    status, since = record.status, f"by '{index}' since {record.status.date}"
+    why = plain(status.reason or "", 200)
+    if status.status == "quarantined":
+        raise DoesNotFit(f"{what} is quarantined {since}: {why}", remedy=update)
+    exactly = SpecifierSet(f"=={record.version}")
+    against = unfit(record, exactly, machine) or wheel_unfit(file, machine)
+    if against is not None:
+        raise DoesNotFit(
+            f"{what} {against}", remedy=f"On a machine as this one, where it fits: {again}"
+        )
+    chosen = choose([record], exactly, machine, wheel=file.filename)
+    withdrawn = status.status != "active"
+    return chosen, f"{what} is {status.status} {since}: {why}. {update}" if withdrawn else None
 
 
 def choose_wheel(

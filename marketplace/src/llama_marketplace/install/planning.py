@@ -16,12 +16,12 @@ from packaging.version import Version
 from llama_core.errors import did_you_mean, sentence
 from llama_marketplace.index.record import normal
 from llama_marketplace.install.base import Base, Need, Offer, Reach, needs, reach
-from llama_marketplace.install.choosing import Chosen, choose, wheel_unfit
-from llama_marketplace.install.faults import CannotResolve, DoesNotFit, InstallFailed
+from llama_marketplace.install.choosing import Chosen, choose, choose_locked
+from llama_marketplace.install.faults import CannotResolve, InstallFailed
 from llama_marketplace.install.generations import Dist, Generation, Generations
 from llama_marketplace.install.machine import Machine
 from llama_marketplace.install.packages import Package, Packages
-from llama_marketplace.sources import Source, find, owner
+from llama_marketplace.sources import Source, find, first, owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Planner:
         before = self.generations.current()
         here = {each.sha256: each for each in before.dists}
         kept = [here[each.sha256] for each in dists if each.sha256 in here]
-        picks = [self._locked(e) for e in dists if e.sha256 not in here and e.plugin]
+        picked = [self._locked(e) for e in dists if e.sha256 not in here and e.plugin]
         packages = [
             Package(each.name, each.version, each.filename, each.sha256, each.url or "")
             for each in dists
@@ -145,7 +145,9 @@ class Planner:
         ]
         for each in dists:
             self._refuse_unmanaged(each.name)
-        return Plan(before, tuple(picks), tuple(packages), tuple(kept))
+        picks = tuple(pick for pick, _ in picked)
+        notes = tuple(note for _, note in picked if note)
+        return Plan(before, picks, tuple(packages), tuple(kept), notes)
 
     # ---- finding out -----------------------------------------------------------------------
 
@@ -160,24 +162,21 @@ class Planner:
             )
         return Pick(source, choose(releases, wanted.versions, self.machine, wheel=wanted.wheel))
 
-    def _locked(self, dist: Dist) -> Pick:
-        source, releases = find(dist.name, self.sources)
-        for record in releases:
-            for file in record.files:
-                if file.sha256 == dist.sha256:
-                    why = wheel_unfit(file, self.machine)
-                    if why is not None:
-                        raise DoesNotFit(
-                            f"{file.filename}, which the lock file names, {why}",
-                            remedy="Write the lock file on a machine of this kind.",
-                        )
-                    exactly = SpecifierSet(f"=={record.version}")
-                    chosen = choose([record], exactly, self.machine, wheel=file.filename)
-                    return Pick(source, chosen)
-        raise CannotResolve(
-            f"'{source.name}' has no {dist.filename} with the digest that the lock file names",
-            remedy="It was locked from another index, or the index has removed it.",
-        )
+    def _locked(self, dist: Dist) -> tuple[Pick, str | None]:
+        asked = owner(dist.name, self.sources)
+        found = first(dist.name, asked)
+        if found is None:
+            where = ", ".join(f"'{each.name}'" for each in asked) or "any index"
+            raise CannotResolve(
+                f"{dist.filename}, which the lock file names, was locked from '{dist.source}', and "
+                f"there is no {dist.name} in {where} now",
+                remedy="Trust the index that it was locked from, if that is another: llama "
+                "marketplace indexes add --help. If it was removed, where the lock file was "
+                f"written: llama marketplace uninstall {dist.name}, then llama marketplace lock",
+            )
+        source, releases = found
+        chosen, note = choose_locked(dist, releases, self.machine, source.name)
+        return Pick(source, chosen), note
 
     def _settle(
         self,
