@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -37,11 +38,16 @@ SKIP |= {".pytest_cache", ".hypothesis"}
 Faults = Iterator[str]
 
 
+def files(root: Path, *ends: str) -> Iterator[Path]:
+    """Every file of ours below a folder, whose name ends so; what is not ours is not entered."""
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(set(inner) - SKIP)
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith(ends))
+
+
 def sources(root: Path) -> Iterator[Path]:
     """Every Python file below a folder that is ours."""
-    for path in sorted(root.rglob("*.py")):
-        if not SKIP & set(path.relative_to(root).parts):
-            yield path
+    return files(root, ".py")
 
 
 def package_of(path: Path) -> list[str]:
@@ -228,13 +234,12 @@ def distributions_are_whole(root: Path) -> Faults:
 def nothing_of_one_machine(root: Path) -> Faults:
     """No absolute path of a checkout and no address of a package registry."""
     local = re.compile(r"(?<![\w.])/(work|root|home/\w+)/|find-links|extra-index-url")
-    for pattern in ("*.py", "*.toml", "*.md", "*.yml", "*.txt", "*.c", "*.h", "Makefile"):
-        for path in sorted(root.rglob(pattern)):
-            if SKIP & set(path.relative_to(root).parts) or path.name == Path(__file__).name:
-                continue
-            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-                if local.search(line):
-                    yield f"{path.relative_to(root)}:{number}: {line.strip()[:80]}"
+    for path in files(root, ".py", ".toml", ".md", ".yml", ".txt", ".c", ".h", "Makefile"):
+        if path.name == Path(__file__).name:
+            continue
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            if local.search(line):
+                yield f"{path.relative_to(root)}:{number}: {line.strip()[:80]}"
 
 
 RULES = (
