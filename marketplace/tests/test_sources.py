@@ -48,6 +48,31 @@ def test_a_new_version_is_a_small_transfer(
     assert [each.version for each in source.releases("llama-plugin-min-p")] == ["1.1.0", "1.0.0"]
 
 
+def test_reading_many_names_parses_what_they_share_once(
+    operator: Operator, serve: Serve, source_of: SourceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"llama-plugin-p{number}" for number in range(4)]
+    operator.publish(*(record(name=each) for each in names), record(name="llama-plugin-p"))
+    source = source_of(serve(operator.folder), operator.root)
+    source.refresh()
+    source.releases(names[0])
+    parsed: list[str] = []
+    from_file = Metadata.from_file
+
+    def counted(file: str, *more: Any) -> Metadata[Any]:
+        parsed.append(file)
+        return from_file(file, *more)
+
+    monkeypatch.setattr(Metadata, "from_file", counted)
+    for name in names:
+        (release,) = source.releases(name)
+        assert release.name == name
+    assert parsed == []
+    operator.publish(record(name=names[0], version="2.0.0"))
+    source.refresh()
+    assert [each.version for each in source.releases(names[0])] == ["2.0.0", "1.0.0"]
+
+
 def test_offline_what_was_read_once_is_there(
     operator: Operator, serve: Serve, source_of: SourceOf, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

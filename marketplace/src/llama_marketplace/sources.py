@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -147,6 +148,10 @@ class Source:
             found.append(names.decided(record, claim))
         return tuple(sorted(found, key=lambda each: Version(each.version), reverse=True))
 
+    def pinning(self) -> AbstractContextManager[None]:
+        """For reading many names: whose they are is written down once, at the end."""
+        return self._client.pins.together()
+
     def fetch(self, file: File, into: Path, progress: Progress | None = None) -> Path:
         """A wheel, out of the cache or from where its record says; its digest and size are held."""
         kept = self._client.targets.parent / file.path
@@ -192,22 +197,13 @@ class Source:
 
     def _pin(self, name: str, publisher: str) -> None:
         """A name that was one publisher's is refused when the index says that it is another's."""
-        import json
-
-        from llama_marketplace.index.layout import write_whole
-
-        file = self._client.metadata.parent / "publishers.json"
-        try:
-            seen = json.loads(file.read_bytes())
-        except (OSError, ValueError):
-            seen = {}
-        before = seen.setdefault(name, publisher)
+        pins = self._client.pins
+        before = pins.whose(name, publisher)
         if before != publisher:
             raise Untrusted(
                 f"{name} was published by {before}, and '{self.name}' now says {publisher}",
-                remedy=f"If its operator confirms that, remove {name} from {file}.",
+                remedy=f"If its operator confirms that, remove {name} from {pins.file}.",
             )
-        write_whole(file, json.dumps(seen, sort_keys=True).encode())
 
     @property
     def _client(self) -> Client:

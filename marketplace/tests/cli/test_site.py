@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def test_what_is_trusted_becomes_a_site(
     url = serve(operator.folder)
     shell("indexes", "add", "corp", url, "--root", operator.root)
     assert shell("site", "--out", "one")["plugins"] == 1
+    (pins,) = (tmp_path / "home").rglob("publishers.json")
+    assert json.loads(pins.read_bytes()) == {NAME: "acme"}
     shell("site", "--from", "corp", "--out", "two")
     shell("site", "--index", operator.folder, "--url", url, "--out", "three")
     pages = [

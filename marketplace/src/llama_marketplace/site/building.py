@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,16 +35,19 @@ def build(out: Path, shelves: Sequence[Shelf], tick: Callable[[], None]) -> Buil
     listing = Listing()
     rows: list[tuple[str, str, str]] = []
     left_out: list[tuple[str, str]] = []
-    for name, shelf in names:
-        tick()
-        try:
-            entry = shelf.entry(name)
-        except (RecordRefused, Untrusted) as error:
-            left_out.append((plain(name), f"{error}"))
-            continue
-        listing.add(entry)
-        rows.append((name, entry.shown.version, entry.shown.summary))
-        folder.write(f"{PAGES}/{name}.html", rendering.plugin(entry))
+    with ExitStack() as reading:
+        for shelf in shelves:
+            reading.enter_context(shelf.reading())
+        for name, shelf in names:
+            tick()
+            try:
+                entry = shelf.entry(name)
+            except (RecordRefused, Untrusted) as error:
+                left_out.append((plain(name), f"{error}"))
+                continue
+            listing.add(entry)
+            rows.append((name, entry.shown.version, entry.shown.summary))
+            folder.write(f"{PAGES}/{name}.html", rendering.plugin(entry))
     if left_out and not rows:  # a site that was there is better than none
         raise Untrusted(f"no plugin can be believed; {left_out[0][0]}: {left_out[0][1]}")
     for asset in rendering.ASSETS:

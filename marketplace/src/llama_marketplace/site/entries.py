@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -106,6 +107,7 @@ class Shelf:
     names: Mapping[str, bool]
     read: Callable[[str], Sequence[Record]]
     refused: Mapping[str, RecordRefused] = field(default_factory=dict)
+    reading: Callable[[], AbstractContextManager[None]] = nullcontext  # around all of them
 
     def entry(self, name: str) -> Entry:
         """One plugin, with all that was ever published of it."""
@@ -140,7 +142,8 @@ def of_source(source: Source, sources: Sequence[Source]) -> Shelf:
             names[name] = source.read(line).verified
         except RecordRefused as error:
             names[name], refused[name] = False, error
-    return Shelf(Home(source.name, source.root, source.url), names, source.releases, refused)
+    home = Home(source.name, source.root, source.url)
+    return Shelf(home, names, source.releases, refused, source.pinning)
 
 
 def by_name(shelves: Iterable[Shelf]) -> Iterator[tuple[str, Shelf]]:

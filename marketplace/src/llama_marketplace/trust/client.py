@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_marketplace.errors import IndexFailed, Untrusted
 from llama_marketplace.index.layout import prefixed, write_whole
+from llama_marketplace.trust.pins import Pins
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -64,7 +66,9 @@ class Client:
         self.targets = cache / "targets"
         self.catalogue_file = cache / "catalogue.jsonl"
         self._facts_file = cache / "refreshed.json"
+        self.pins = Pins(state / "publishers.json")
         self._updater: Updater | None = None
+        self._paths: dict[str, list[str]] = {}  # of each role that was asked for, sorted
         self._transport: Transport | None = None
 
     @property
@@ -117,11 +121,15 @@ class Client:
             self._network(DEADLINE_SECONDS)
             # Asking for a path loads and verifies the role that may sign for it, and no other.
             self._open().get_targetinfo(f"{prefix}?")
-            file = self.metadata / f"{role}.json"
-            if not file.is_file():
-                return []
-            signed: Any = Metadata.from_file(str(file)).signed
-            return sorted(each for each in signed.targets if each.startswith(prefix))
+            if role not in self._paths:
+                file = self.metadata / f"{role}.json"
+                if not file.is_file():
+                    return []
+                signed: Any = Metadata.from_file(str(file)).signed
+                self._paths[role] = sorted(signed.targets)
+            found = self._paths[role]
+            end = bisect_left(found, f"{prefix}\U0010ffff")
+            return found[bisect_left(found, prefix) : end]
 
     def _verified(self, fetcher: FetcherInterface, metadata: Path) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig
@@ -138,6 +146,7 @@ class Client:
 
     def _open(self) -> Updater:
         if self._updater is None:
+            self._paths.clear()
             self._recover()
             self._check_cached()
             self._updater = self._verified(self._offline(), self.metadata)
