@@ -25,32 +25,38 @@ def operator(tmp_path: Path) -> Operator:
 class Serve:
     """`serve(folder)` gives the address of a server in a process of its own."""
 
-    def __init__(self) -> None:
-        self._running: list[subprocess.Popen[str]] = []
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
     def __call__(self, folder: Path) -> str:
-        code = (
-            "import sys; from pathlib import Path\n"
-            "from llama_marketplace.publish.serving import IndexServer\n"
-            "server = IndexServer(Path(sys.argv[1]), '127.0.0.1', 0)\n"
-            "print(server.url, flush=True); server.serve_forever()"
-        )
-        command = [sys.executable, "-c", code, str(folder)]
-        started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self._running.append(started)
-        assert started.stdout is not None
-        return started.stdout.readline().strip()
+        return self._ask(str(folder.absolute()))
 
     def stop(self) -> None:
-        for each in self._running:
-            each.kill()
-            each.communicate()
-        self._running.clear()
+        """End every server, and what it was just answering."""
+        self._ask("")
+
+    def _ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(line, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline().strip()
+        assert answer, "the process that serves has ended"
+        return answer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """One process for all tests: what a server imports costs more than most of them."""
+    command = [sys.executable, str(Path(__file__).with_name("serving.py"))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as running:
+        yield running
+        running.kill()
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    serving = Serve()
+def serve(server: subprocess.Popen[str]) -> Iterator[Serve]:
+    serving = Serve(server)
     yield serving
     serving.stop()
 
