@@ -1,19 +1,30 @@
-"""Running `llama` as users do: a process of its own, its own settings and cache folders."""
+"""Running `llama` as users do, with its own settings and cache folders.
+
+Mostly in the tests' own process, since a new one takes half a second to import what it needs. What
+is about the process, its streams, signals and memory, is tested with a process of its own, and so
+is that the two say the same.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from llama_core import overlay
+from llama_core.cli import main
 from llama_core.testing.site import Site
 
 
@@ -46,7 +57,22 @@ class Llama:
             "COLUMNS": "200",
         }
 
-    def __call__(self, *args: str, env: Mapping[str, str] | None = None) -> Done:
+    def __call__(
+        self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+    ) -> Done:
+        """Run it here. An error that is none of the command's is the test's."""
+        out, err = _stream("strict"), _stream("backslashreplace")
+        with (
+            self._surroundings({**self.env, **(env or {})}, stdin),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main(list(args))
+        return Done(int(ended.value.code or 0), _text(out), _text(err))
+
+    def process(self, *args: str, env: Mapping[str, str] | None = None) -> Done:
+        """Run it in a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "llama_core", *args],
             capture_output=True,
@@ -56,6 +82,33 @@ class Llama:
             timeout=120,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    @contextmanager
+    def _surroundings(self, env: Mapping[str, str], stdin: bytes) -> Iterator[None]:
+        """What a new process would find here and could change; afterwards all is as it was."""
+        log = logging.getLogger("llama_core")
+        with (
+            patch.dict(os.environ, env, clear=True),
+            pytest.MonkeyPatch.context() as changed,
+        ):
+            changed.chdir(self.project)
+            changed.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+            changed.setattr(sys, "path", [*sys.path])
+            changed.setattr(overlay, "_appended", None)
+            changed.setattr(log, "handlers", [])
+            changed.setattr(log, "propagate", True)
+            with self.site.on_path():
+                yield
+
+
+def _stream(errors: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), "utf-8", errors, write_through=True)
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    """What was written, with line ends as a pipe that is read as text gives them."""
+    stream.seek(0)
+    return stream.read()
 
 
 @pytest.fixture

@@ -392,15 +392,23 @@ def test_variables_reach_the_template(llama: Llama, model: Path) -> None:
 
 
 def test_a_pipe_is_one_question(llama: Llama, model: Path) -> None:
-    done = piped(llama, b"one line\nand another\n", str(model), "--json")
-    assert json.loads(done.stdout)["text"] == "Hello there."
+    command = [sys.executable, "-m", "llama_core", "chat", str(model), "--backend", "reference"]
+    piped = subprocess.run(
+        [*command, "--json"],
+        input=b"one line\nand another\n",
+        stdout=subprocess.PIPE,
+        env=llama.env,
+        cwd=llama.project,
+        timeout=120,
+    )
+    assert json.loads(piped.stdout)["text"] == "Hello there."
     done = llama("chat", str(model), "--prompt", " ")
     assert (done.code, done.out) == (2, "")
     assert "nothing was asked: --prompt is empty" in done.err
     for given, says in ((b" \n", "nothing was asked"), (b"\xff", "no UTF-8")):
-        done = piped(llama, given, str(model))
-        assert (done.returncode, done.stdout) == (2, b"")
-        assert says in done.stderr.decode()
+        done = llama("chat", str(model), "--backend", "reference", stdin=given)
+        assert (done.code, done.out) == (2, "")
+        assert says in done.err
 
 
 def test_words_that_are_no_text_are_refused_as_typed(llama: Llama, model: Path) -> None:
@@ -462,14 +470,3 @@ def test_what_does_not_fit_is_an_error_and_what_is_left_out_is_said(
     done = llama("chat", *small, "--load", "long.json", "--prompt", "hi")
     assert done.out == "We spoke before.\n"
     assert "without the oldest 3 turns" in done.err
-
-
-def piped(llama: Llama, given: bytes, *args: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "llama_core", "chat", *args, "--backend", "reference"],
-        input=given,
-        capture_output=True,
-        env=llama.env,
-        cwd=llama.project,
-        timeout=120,
-    )

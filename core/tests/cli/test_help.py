@@ -16,7 +16,7 @@ def test_help_names_every_command_and_an_example(llama: Llama) -> None:
 
 def test_commands_of_plugins_appear_in_help_without_being_imported(llama: Llama) -> None:
     canary = llama.root / "imported"
-    code = f"open({str(canary)!r}, 'w')\n"
+    code = f"open({str(canary)!r}, 'w').close()\n"
     provides = [{"kind": "command", "name": "greet", "api": 1, "summary": "Say hello."}]
     llama.site.add("greet", {"provides": provides}, {"llama_plugin_greet/__init__.py": code})
     done = llama("--help")
@@ -32,7 +32,7 @@ def test_the_command_of_a_plugin_runs_with_its_own_options(three: Llama) -> None
 
 
 def lend(llama: Llama, name: str, canary: bool = False) -> None:
-    code = COMMAND + (f"open({str(llama.root / 'imported')!r}, 'w')\n" if canary else "")
+    code = COMMAND + (f"open({str(llama.root / 'imported')!r}, 'w').close()\n" if canary else "")
     provides = [{"kind": "command", "name": name, "api": 1, "summary": "Say hello."}]
     llama.site.add("lender", {"provides": provides}, {"llama_plugin_lender/__init__.py": code})
 
@@ -132,7 +132,7 @@ def test_completion_prints_a_script_for_each_shell(llama: Llama) -> None:
 
 def test_completion_offers_the_commands_of_plugins(three: Llama) -> None:
     env = {"_LLAMA_COMPLETE": "bash_complete", "COMP_WORDS": "llama gr", "COMP_CWORD": "1"}
-    assert "plain,greet" in three(env=env).out
+    assert "plain,greet" in three.process(env=env).out
 
 
 def test_output_cut_off_by_the_reader_is_no_traceback(llama: Llama) -> None:
@@ -144,5 +144,11 @@ def test_output_cut_off_by_the_reader_is_no_traceback(llama: Llama) -> None:
     assert "Exception" not in done.stderr
 
 
-def test_the_facade_of_python_dash_m_and_the_script_are_the_same_command(llama: Llama) -> None:
-    assert llama("--version").out == "llama-core, version 0.1.0\n"
+def test_python_dash_m_is_the_same_command(llama: Llama) -> None:
+    assert llama.process("--version").out == "llama-core, version 0.1.0\n"
+
+
+def test_a_process_of_its_own_says_what_the_command_says_within_another(three: Llama) -> None:
+    """So what the tests see of the command within their own process is what users see."""
+    for words in (("plugins", "list", "--json"), ("greet", "--loud"), ("doctor", "--jsn")):
+        assert three.process(*words) == three(*words)

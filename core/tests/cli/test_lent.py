@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+
+from llama_core import plugins
 
 from .conftest import COMMAND, Llama
 
@@ -23,11 +26,10 @@ sys.exit(code)
 
 def greet(llama: Llama, **env: str) -> tuple[str, str]:
     """What the command printed, and whether the catalogue was asked; then what was announced."""
-    command = [sys.executable, "-c", QUICK, "greet"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**llama.env, **env}, cwd=llama.project
-    )
-    return " ".join(done.stdout.split()), done.stderr
+    with patch.object(plugins, "Plugins", wraps=plugins.Plugins) as catalogue:
+        done = llama("greet", env=env)
+    asked = "whole" if catalogue.called else "quick"
+    return " ".join([*done.out.split(), asked]), done.err
 
 
 @pytest.fixture
@@ -37,6 +39,17 @@ def lender(llama: Llama) -> Llama:
     assert greet(llama)[0] == "hello whole"
     assert greet(llama)[0] == "hello quick"
     return llama
+
+
+def test_what_is_had_quickly_spares_the_import_of_the_catalogue(llama: Llama) -> None:
+    code = {"llama_plugin_lender/__init__.py": COMMAND}
+    llama.site.add("lender", {"provides": PROVIDES}, code)
+    for heard in ("hello whole", "hello quick"):
+        command = [sys.executable, "-c", QUICK, "greet"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=llama.env, cwd=llama.project
+        )
+        assert " ".join(done.stdout.split()) == heard, done.stderr
 
 
 def test_code_that_changed_is_checked_again(lender: Llama) -> None:

@@ -88,22 +88,20 @@ def run(llama: Llama, *args: Any, **more: Any) -> Done:
     return llama("--no-plugins", "run", *map(str, args), **more)
 
 
-def piped(llama: Llama, text: bytes, *args: Any) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "llama_core", "--no-plugins", "run", *map(str, args)]
-    return subprocess.run(command, input=text, env=llama.env, capture_output=True, timeout=60)
-
-
 def test_a_line_end_behind_a_piped_prompt_is_not_part_of_it(llama: Llama, tiny: Path) -> None:
     args = (tiny, "--max-tokens", 1, "--json")
     lengths = [
-        json.loads(piped(llama, text, *args).stdout)["usage"]["prompt_tokens"]
+        run(llama, *args, stdin=text).json["usage"]["prompt_tokens"]
         for text in (b"Hello", b"Hello\n", b"Hello\r\n", b"Hello\n\n")
     ]
     assert lengths == [5, 5, 5, 6]
 
 
 def test_a_piped_prompt_that_is_no_text_is_one_line(llama: Llama, tiny: Path) -> None:
-    done = piped(llama, b"\xff\xfe", tiny)
+    command = [sys.executable, "-m", "llama_core", "--no-plugins", "run", str(tiny)]
+    done = subprocess.run(
+        command, input=b"\xff\xfe", env=llama.env, capture_output=True, timeout=60
+    )
     assert done.returncode == 2
     assert b"no UTF-8" in done.stderr
     assert len(done.stderr.splitlines()) == 1
