@@ -7,15 +7,21 @@ that plugins share would hide a dependency that nobody declared; what they share
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from build import ProjectBuilder
+from build.env import DefaultIsolatedEnv
 
 from .rules import MEMBERS
 
@@ -64,11 +70,32 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+until_the_end = ExitStack()
+atexit.register(until_the_end.close)
+
+
+@cache
+def backend(requires: frozenset[str]) -> DefaultIsolatedEnv:
+    """What a member declares that it is built with, and nothing more: one for all who say so."""
+    made = until_the_end.enter_context(DefaultIsolatedEnv())
+    made.install(requires)
+    return made
+
+
+def built(source: Path, kind: str, out: Path) -> Path:
+    env = backend(frozenset(settings(source)["build-system"]["requires"]))
+    builder = ProjectBuilder.from_isolated_env(env, source)
+    env.install(builder.get_requires_for_build(kind))
+    return Path(builder.build(kind, out))
+
+
 def build(folder: Path, out: Path) -> tuple[Path, Path]:
     """The sdist of a member, and the wheel made from that sdist."""
-    run(sys.executable, "-m", "build", "--outdir", out, folder, cwd=ROOT)
-    (sdist,), (wheel,) = out.glob("*.tar.gz"), out.glob("*.whl")
-    return sdist, wheel
+    sdist = built(folder, "sdist", out)
+    with TemporaryDirectory() as place, tarfile.open(sdist) as archive:
+        archive.extractall(place, filter="data")
+        (unpacked,) = Path(place).iterdir()
+        return sdist, built(unpacked, "wheel", out)
 
 
 class Environment:
@@ -76,7 +103,8 @@ class Environment:
 
     def __init__(self, folder: Path, on: Environment | None = None) -> None:
         self.folder = folder
-        run(sys.executable, "-m", "venv", folder, cwd=folder.parent)
+        with_pip = [] if on is None else ["--without-pip"]  # it sees the pip of the other too
+        run(sys.executable, "-m", "venv", *with_pip, folder, cwd=folder.parent)
         self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         (self.packages,) = [*folder.glob("lib/*/site-packages"), *folder.glob("Lib/site-packages")]
         if on is not None:
@@ -84,7 +112,7 @@ class Environment:
 
     def install(self, *wanted: str) -> None:
         run(
-            self.python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *wanted,
+            self.python, "-m", "pip", "install", "-q", "--no-compile", "-c", CONSTRAINTS, *wanted,
             cwd=self.folder,
         )  # fmt: skip
         run(self.python, "-m", "pip", "check", cwd=self.folder)
