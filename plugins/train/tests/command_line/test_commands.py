@@ -135,6 +135,19 @@ def test_what_cannot_change_in_a_run_is_said(llama: Llama) -> None:
     assert "is there already and not empty" in taken.err
 
 
+def test_a_run_that_never_took_a_step_is_in_nobodys_way(llama: Llama) -> None:
+    texts = llama.folder / "texts.jsonl"
+    texts.write_text('{"body": "no such field is asked for"}\n')
+    told = ("--data", str(texts), "--max-steps", "120", "--run", "run")
+    refused = llama(*told)
+    assert refused.code == 1
+    assert "body" in refused.err
+    texts.write_text('{"text": "the cat sat on the mat"}\n' * 3000)
+    again = llama(*told, "--max-steps", "1", "--set", "schedule.warmup_steps=0")
+    assert "holds a run that never took a step: it begins anew" in again.err
+    assert again.code == 0, again.err
+
+
 def test_help_needs_no_torch(llama: Llama) -> None:
     import subprocess
     import sys

@@ -116,7 +116,9 @@ def test_what_can_be_asked_while_it_runs(llama: Llama) -> None:
     run = llama.folder / "run"
     child = llama.start("config.toml", *LONG)
     control = llama.listening(run)
-    assert llama("evaluate", "run", "--json").json["reply"] == "done"
+    measured = llama("evaluate", "run", "--json").json
+    assert measured["reply"] == "done"
+    assert [one["perplexity"] > 1 for one in measured["evaluations"]] == [True]
     assert control.state()["latest"]["evaluation"]["perplexity"] > 1
     wrote = llama("sample", "run", "The red", "--json").json
     assert [one["prompt"] for one in wrote["samples"]] == ["The red"]

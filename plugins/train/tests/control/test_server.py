@@ -143,7 +143,6 @@ def test_the_token_is_for_its_owner_and_goes_with_the_run(stage: Any) -> None:
         (b'{"command": "pause", "id": "a b"}', "id", "letters"),
         (b'{"command": "pause", "at": -1}', "at", "is a step"),
         (b'{"command": "pause", "at": true}', "at", "is a step"),
-        (b'{"command": "pause", "wait_seconds": 1e9}', "wait_seconds", "from 0 to 600"),
         (b'{"command": "pause", "wait_seconds": NaN}', None, "NaN"),
         (b'{"command": "set"}', "arguments", "nothing is set"),
         (b'{"command": "set", "arguments": {"learning_rat": 1}}', "arguments", "'learning_rate'"),
@@ -172,6 +171,25 @@ def test_nonsense_is_refused_with_the_reason(
         assert words in told["error"]["message"]
     stage.run.walk()
     assert stage.ask("GET", "/v1/run")[1]["step"] == 1
+
+
+def test_an_answer_that_comes_later_can_be_waited_for_over_http_alone(stage: Any) -> None:
+    far = b'{"command": "pause", "wait_seconds": 1e9}'
+    status, said = stage.ask("POST", "/v1/commands", far)
+    assert (status, said["error"]["param"]) == (400, "wait_seconds")
+    assert "from 0 to 600" in said["error"]["message"]
+    with stage.listen() as stream:
+        heard(stream)
+        stream.send(b'{"command": "pause", "wait_seconds": 1}')
+        assert "'wait_seconds'" in heard(stream)["error"]["message"]
+
+
+def test_what_is_refused_on_the_stream_has_the_id_it_came_with(stage: Any) -> None:
+    with stage.listen() as stream:
+        heard(stream)
+        stream.send(b'{"command": "set", "arguments": {"foo": 1}, "id": "w2"}')
+        told = heard(stream)
+        assert (told["reply"], told["id"]) == ("refused", "w2")
 
 
 def test_what_is_too_large_is_not_read(stage: Any) -> None:

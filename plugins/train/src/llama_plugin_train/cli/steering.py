@@ -19,6 +19,7 @@ from llama_plugin_train.metrics.lines import line, sparkline
 F = TypeVar("F", bound=Callable[..., Any])
 
 _CURVE = 60  # characters
+_HEARD = {"sample": "sample", "evaluate": "evaluation"}  # the event that a command brings about
 _EVENTS = 1000  # the last ones, that the curve is drawn from
 
 run_argument = click.argument("run", type=click.Path(path_type=Path))
@@ -100,6 +101,24 @@ def _tell(
     emit(answer, as_json, lambda: [_said(answer)])
 
 
+def _tell_and_hear(
+    run: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None,
+    at: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """The same for what the run answers with events, which are shown too."""
+    control = Control.of(run)
+    before = control.state()["sequence"]
+    answer = control.tell(command, arguments, at=at, wait_seconds=seconds)
+    told = control.events(before)["events"] if answer["reply"] == "done" else []
+    heard = [one for one in told if one["event"] == _HEARD[command]]
+    lines = [_said(answer), *(str(line(one)) for one in heard)]
+    emit({**answer, f"{_HEARD[command]}s": heard}, as_json, lambda: lines)
+
+
 def _said(answer: Mapping[str, Any]) -> str:
     if answer["reply"] == "received":
         return f"{answer['command']}: received; it takes effect when its step comes"
@@ -141,13 +160,15 @@ def stop(run: Path, now: bool, at: int, seconds: float, as_json: bool) -> None:
 def sample(run: Path, prompt: str | None, at: int, seconds: float, as_json: bool) -> None:
     """Have the run write from PROMPT, or from the prompts of its configuration."""
     arguments = None if prompt is None else {"prompt": prompt}
-    control = Control.of(run)
-    before = control.state()["sequence"]
-    answer = control.tell("sample", arguments, at=at, wait_seconds=seconds)
-    told = control.events(before)["events"] if answer["reply"] == "done" else []
-    samples = [one for one in told if one["event"] == "sample"]
-    lines = [_said(answer), *(str(line(one)) for one in samples)]
-    emit({**answer, "samples": samples}, as_json, lambda: lines)
+    _tell_and_hear(run, "sample", arguments, at, seconds, as_json)
+
+
+@click.command("evaluate", epilog="Example: llama train evaluate runs/config")
+@run_argument
+@when
+def evaluate(run: Path, at: int, seconds: float, as_json: bool) -> None:
+    """Measure the held-out text now."""
+    _tell_and_hear(run, "evaluate", None, at, seconds, as_json)
 
 
 class Setting(click.ParamType):
@@ -190,6 +211,6 @@ STEERING = (
     stop,
     set_,
     _plain_command("save", "save", "Save a checkpoint now."),
-    _plain_command("evaluate", "evaluate", "Measure the held-out text now."),
+    evaluate,
     sample,
 )

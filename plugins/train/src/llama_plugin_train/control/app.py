@@ -142,9 +142,10 @@ async def _read(hub: Hub, socket: WebSocket, listener: Listener) -> None:
         if message["type"] == "websocket.disconnect":
             return
         try:
-            order = read_order(message.get("text") or message.get("bytes") or b"")
+            said = message.get("text") or message.get("bytes") or b""
+            order = read_order(said, waits=False)
         except MessageError as error:
-            listener.push(_refusal(None, error.code, str(error), error.param))
+            listener.push(_refusal(error.id, error.code, str(error), error.param))
             continue
         listener.push({"reply": "received", "id": order.command.id, "command": order.command.name})
         try:

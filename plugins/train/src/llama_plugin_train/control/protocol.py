@@ -25,9 +25,10 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class MessageError(LlamaError):
-    """A message that a run does not understand; `param` names the field."""
+    """A message that a run does not understand; `param` names the field, `id` the message."""
 
     code = "message_invalid"
+    id: str | None = None
 
     def __init__(self, message: str, *, remedy: str | None = None, param: str | None = None):
         super().__init__(message, remedy=remedy)
@@ -69,22 +70,28 @@ class Answer:
         return told
 
 
-def read_order(data: bytes | str) -> Order:
-    """The order that a message is."""
+def read_order(data: bytes | str, *, waits: bool = True) -> Order:
+    """The order that a message is; on a stream nobody `waits` for its answer."""
     said = _object(data)
-    _known(said, ("command", "arguments", "id", "at", "wait_seconds"))
+    given = said.get("id")
+    if given is not None and not (isinstance(given, str) and _ID.fullmatch(given)):
+        raise MessageError(
+            "'id' is 1 to 64 letters, digits, dots, underscores or hyphens", param="id"
+        )
+    try:
+        return _order(said, given or secrets.token_hex(8), waits)
+    except MessageError as error:
+        error.id = given
+        raise
+
+
+def _order(said: Mapping[str, Any], given: str, waits: bool) -> Order:
+    _known(said, ("command", "arguments", "id", "at", *["wait_seconds"] * waits))
     name, arguments = said.get("command"), said.get("arguments", {})
     if not isinstance(name, str):
         raise MessageError("a message names its command in 'command'", param="command")
     if not isinstance(arguments, dict):
         raise MessageError("'arguments' is an object", param="arguments")
-    given = said.get("id")
-    if given is None:
-        given = secrets.token_hex(8)
-    elif not isinstance(given, str) or not _ID.fullmatch(given):
-        raise MessageError(
-            "'id' is 1 to 64 letters, digits, dots, underscores or hyphens", param="id"
-        )
     at = said.get("at", 0)
     if type(at) is not int or not 0 <= at <= MOST_STEPS:
         raise MessageError(f"'at' is a step, from 0 to {MOST_STEPS}", param="at")
@@ -107,7 +114,7 @@ def _object(data: bytes | str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MessageError(f"a message is one JSON object: {plain(error)}") from None
     if not isinstance(said, dict):
-        raise MessageError(f"a message is one JSON object, not {plain(data)!r}")
+        raise MessageError(f"a message is one JSON object, not {plain(json.dumps(said))}")
     return said
 
 

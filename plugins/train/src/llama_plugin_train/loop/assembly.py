@@ -66,9 +66,10 @@ def assemble(
 ) -> Parts:
     """Everything, at the very beginning."""
     machine = Machine(config.train)
+    begun = None if config.model.start is None else _begun(config, Path(config.model.start))
     prepared = _prepared(config, folder, ranks, announcements, progress)
     torch.manual_seed(config.train.seed)
-    shape, model = _model(config, prepared.encoder)
+    shape, model = _model(config, prepared.encoder, begun)
     if config.train.quantize is not None:
         quantize(model, config.train.quantize)
     model.to(machine.device)
@@ -118,23 +119,30 @@ def _prepared(
     return ready(config, folder)
 
 
-def _model(config: TrainConfig, encoder: Encoder) -> tuple[DecoderConfig, Any]:
-    if config.model.start is None:
-        shape = config.decoder(encoder.vocab_size)
-        return shape, shape.build()
+def _begun(config: TrainConfig, folder: Path) -> tuple[DecoderConfig, Any]:
+    """The model to begin from: refused before its texts are made into tokens."""
     from llama_plugin_train.models.export import load_folder
 
-    found, model = load_folder(Path(config.model.start))
+    found, model = load_folder(folder)
     if not isinstance(found, DecoderConfig):
-        raise ConfigError(f"a run trains decoders, and {config.model.start} holds another model")
-    check_vocabulary(encoder, found.vocab_size)
+        raise ConfigError(f"a run trains decoders, and {folder} holds another model")
     if config.data.length > found.max_positions:
         raise ConfigError(
-            f"rows of {config.data.length} tokens, and the model in {config.model.start} has "
+            f"rows of {config.data.length} tokens, and the model in {folder} has "
             f"{found.max_positions} positions",
             remedy="Choose a shorter data.length.",
         )
     return found, model
+
+
+def _model(
+    config: TrainConfig, encoder: Encoder, begun: tuple[DecoderConfig, Any] | None
+) -> tuple[DecoderConfig, Any]:
+    if begun is None:
+        shape = config.decoder(encoder.vocab_size)
+        return shape, shape.build()
+    check_vocabulary(encoder, begun[0].vocab_size)
+    return begun
 
 
 def _spread(

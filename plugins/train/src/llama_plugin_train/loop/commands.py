@@ -6,6 +6,7 @@ made, so that a run never stops over a message. `Set` changes dials; all others 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -105,7 +106,9 @@ class Set(Command):
                     remedy=sentence(near) if near else f"There are: {', '.join(sorted(DIALS))}.",
                 )
             if why := DIALS[dial].refusal(value):
-                raise ConfigError(f"{dial} cannot be {plain(value)}: {why}")
+                raise ConfigError(
+                    f"{dial} cannot be {plain(json.dumps(value, default=str))}: {why}"
+                )
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -167,6 +167,9 @@ def _rows_fit(c: TrainConfig, shape: DecoderConfig) -> None:
 
 def _together(c: TrainConfig) -> list[str]:
     wrong = []
+    if c.model.start is not None and c.model.settings:
+        words = ", ".join(f"model.{word}" for word in c.model.settings)
+        wrong.append(f"model.start has sizes of its own: leave out {words}")
     ranks, strategy = c.distributed.ranks, c.distributed.strategy
     if strategy != "tensor" and c.train.batch_size % ranks:
         wrong.append(f"train.batch_size {c.train.batch_size} does not divide into {ranks} ranks")

@@ -18,6 +18,10 @@ from llama_plugin_train.loop.spreading import Spread
 from llama_plugin_train.loop.state import State
 from llama_plugin_train.runs import CheckpointError, Checkpoints
 
+_SKIP = (
+    "From the newest that is whole: llama train --resume RUN --set checkpoints.skip_damaged=true"
+)
+
 
 def checkpoints(
     config: TrainConfig,
@@ -124,9 +128,13 @@ class Keeping:
     def load(self, state: State, step: int) -> dict[str, Any]:
         """Make a state that of a checkpoint, whose facts are given back; the data stays where it
         is."""
-        _, facts = self._checkpoints.load(step, {})
-        like = state.like(facts)
-        arrays, facts = self._checkpoints.load(step, self._spread.regions(like))
+        try:
+            _, facts = self._checkpoints.load(step, {})
+            like = state.like(facts)
+            arrays, facts = self._checkpoints.load(step, self._spread.regions(like))
+        except LlamaError as error:  # of the storage, or of what was in it
+            error.remedy = error.remedy or _SKIP
+            raise
         state.take(self._spread.received(like, arrays), facts)
         return facts
 

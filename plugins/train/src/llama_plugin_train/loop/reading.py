@@ -5,6 +5,7 @@ A field's type says what is taken, its metadata the bounds. Unknown words come w
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -94,7 +95,9 @@ def _plain(kind: type[Any], given: Any, where: str, wrong: Mistakes) -> Any:
         return float(given)
     if type(given) is not kind:
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-        wrong.add(where, f"is {names[kind]}, not {plain(repr(given))}")
+        is_number = type(given) in (int, float)
+        hint = f': write "{plain(given)}"' if kind is str and is_number else ""
+        wrong.add(where, f"is {names[kind]}, not {plain(json.dumps(given, default=str))}{hint}")
     return given
 
 
@@ -112,4 +115,9 @@ def _check_bounds(value: Any, about: Mapping[str, Any], where: str, wrong: Mista
 def _range(least: float, most: float) -> str:
     if most == float("inf"):
         return f"{least:g} or more" if least > -most else "finite"
-    return f"from {least:g} to {most:g}"
+    return f"from {_number(least)} to {_number(most)}"
+
+
+def _number(value: float) -> str:
+    """A whole number with all its digits, as it can be written."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else f"{value:g}"

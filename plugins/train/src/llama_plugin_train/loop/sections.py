@@ -26,7 +26,9 @@ class ModelSection:
     """What is trained. `settings` are the words of a model's configuration, without vocab_size,
     which the tokenizer says."""
 
-    start: str | None = told(None, "a model's folder to begin from: weights, sizes and tokenizer")
+    start: str | None = told(
+        None, "a model's folder to begin from: weights, tokenizer, and sizes in place of any here"
+    )
     settings: Mapping[str, Any] = told({}, "the model's sizes")
 
 
@@ -95,7 +97,9 @@ class TrainSection:
     balance: float = told(0.01, "how much experts are kept equally busy", least=0)
     average: float = told(0.0, "decay of a slow average of the weights; 0: none", least=0, most=1)
     export_average: bool = told(True, "evaluate and export the average, where there is one")
-    quantize: str | None = told(None, "train for 8, 4, 2, 1.58 or 1 bits, or an encoding")
+    quantize: str | None = told(
+        None, 'train for "8", "4", "2", "1.58" or "1" bits, or an encoding such as "q4:g32"'
+    )
     recompute: bool = told(False, "keep no activations inside blocks: less memory, a third slower")
     compile: bool = told(False, "let torch compile the model; the first steps are slow")
     attention: Literal["sdpa", "flex"] = told(

@@ -40,7 +40,7 @@ class Schedule:
             raise ConfigError(
                 f"{self.warmup_steps} steps of warm-up and {self.decay_steps} of decay do not fit "
                 f"into {self.steps}",
-                remedy="Train longer, or shorten them.",
+                remedy="Train longer, or lower schedule.warmup_steps and schedule.decay_steps.",
             )
         if not 0 <= self.floor <= 1:
             raise ConfigError(f"a schedule ends between 0 and 1 of its rate, not at {self.floor}")

@@ -64,7 +64,11 @@ class RunDirectory:
     ) -> RunDirectory:
         """Make a new run. `sources` are digests by name; `files` are texts to keep beside run.json,
         the configuration as it was written, say."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if _never_trained(path):
+            _Lock(path / "lock").release()  # or another process is about to
+            if announcements is not None:
+                announcements.note(f"{path} holds a run that never took a step: it begins anew")
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(
                 f"{path} is there already and not empty",
                 remedy="Resume it, or choose another folder for a new run.",
@@ -119,6 +123,12 @@ class RunDirectory:
     def resumed(self, step: int) -> None:
         """Tell the metrics that what follows was measured after going back to a step."""
         self.metrics.append({"resumed_at": step})
+
+
+def _never_trained(path: Path) -> bool:
+    """Whether a run was begun there and refused, for its texts say, before its first step."""
+    later = ("metrics.jsonl", "changes.jsonl", "checkpoints", "model")
+    return (path / "run.json").is_file() and not any((path / one).exists() for one in later)
 
 
 def effective(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
