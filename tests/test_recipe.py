@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not inst
 
 from llama_plugin_train.loop.config import TrainConfig
 
+RUNS = ("first", "recall", "tiny")
+TRAINED_ON = re.compile("(stories|chats|recalls)-")
 TINY = Path(__file__).parents[1] / "plugins" / "model-tiny"
 
 
@@ -23,8 +26,10 @@ def read(file: Path) -> TrainConfig:
     def bare(sources: Any) -> Any:
         return tuple(replace(one, paths=names(one.paths)) for one in sources)
 
+    start = config.model.start and "/".join(Path(config.model.start).parts[-3:])
     return replace(
         config,
+        model=replace(config.model, start=start),
         tokenizer=replace(config.tokenizer, paths=names(config.tokenizer.paths)),
         data=replace(
             config.data,
@@ -46,14 +51,23 @@ def test_it_learns_from_all_that_the_corpus_writes(
     from recipe.corpus import __main__ as corpus
 
     monkeypatch.setattr(corpus, "SHARD", 10)  # as many files as there are, of ten items each
-    corpus.main(["--out", str(tmp_path / "corpus"), "--stories", "30", "--chats", "80"])
+    sizes = ["--stories", "30", "--chats", "80", "--recalls", "10"]
+    corpus.main(["--out", str(tmp_path / "corpus"), *sizes])
     written = {path.name for path in (tmp_path / "corpus").iterdir()}
-    config = read(TINY / "recipe" / "tiny.toml")
-    read_from = {name for one in config.data.sources for name in one.paths}
-    assert read_from == {name for name in written if name.startswith(("stories-", "chats-"))}
-    held_out = {name for one in config.data.held_out for name in one.paths}
-    assert held_out <= written
-    assert set(config.tokenizer.paths) == {"tokenizer.jsonl"} <= written
+    first, *rest = (read(TINY / "recipe" / f"{run}.toml") for run in RUNS)
+    assert set(first.tokenizer.paths) == {"tokenizer.jsonl"} <= written
+    every = (first, *rest)
+    read_from = {name for run in every for one in run.data.sources for name in one.paths}
+    assert read_from == {name for name in written if TRAINED_ON.match(name)}
+    for config in every:
+        assert {name for one in config.data.held_out for name in one.paths} <= written
+
+
+def test_each_run_begins_from_the_one_before() -> None:
+    starts = [read(TINY / "recipe" / f"{run}.toml").model.start for run in RUNS]
+    assert starts[0] is None
+    folders = [Path(start).parts[-3:] for start in starts[1:] if start]
+    assert folders == [("runs", run, "model") for run in RUNS[:-1]]
 
 
 def test_the_run_that_is_kept_was_told_the_same() -> None:

@@ -26,7 +26,7 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "warning": ("what", "message"),
     "ended": ("reason", "loss"),
 }
-PATH = re.compile(r'"/(?:[^"]*/)?([^"/]+)"')
+PATH = re.compile(r'"/(?:[^"]*?/)?(?:(runs/[^"/]+/model)|([^"/]+))"')
 
 
 def read_metrics(file: Path) -> list[Row]:
@@ -70,7 +70,7 @@ def drawn(rows: Iterable[Row]) -> str:
 
 def without_folders(config: str) -> str:
     """A run's configuration with its files named as the recipe names them, wherever they lay."""
-    return PATH.sub(r'"../../corpus/\1"', config)
+    return PATH.sub(lambda found: f'"../../{found[1] or f"corpus/{found[2]}"}"', config)
 
 
 def _picked(row: Row, words: Iterable[str]) -> Row:

@@ -16,7 +16,12 @@ SHAPE = {
     "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2,
     "vocab_size": 280, "max_position_embeddings": 64,
 }  # fmt: skip
-CONFIG = 'cache = "/srv/x/shards"\npaths = ["/srv/x/corpus/chats-000.jsonl"]\nname = "chats"\n'
+CONFIG = """\
+start = "/srv/x/recipe/../runs/recall/model"
+cache = "/srv/x/shards"
+paths = ["/srv/x/corpus/chats-000.jsonl", "/srv/x/corpus/chats-001.jsonl"]
+name = "chats"
+"""
 
 
 def step(number: int, loss: float, **more: Any) -> dict[str, Any]:
@@ -121,7 +126,9 @@ def test_what_is_kept_of_the_run_names_no_machine(run: Path, plugin: Path) -> No
     kept = contents(plugin / "recipe" / "run")
     assert set(kept) == {"config.toml", "metrics.jsonl", "loss.svg", "scores.json"}
     assert not any(b"/srv" in each for each in kept.values())
-    assert b'paths = ["../../corpus/chats-000.jsonl"]' in kept["config.toml"]
+    config = kept["config.toml"].decode()
+    assert 'paths = ["../../corpus/chats-000.jsonl", "../../corpus/chats-001.jsonl"]' in config
+    assert 'start = "../../runs/recall/model"' in config
     assert b">held out<" in kept["loss.svg"]
     # Every sixteenth answer is a multiple of four, and those are wrong.
     assert json.loads(kept["scores.json"])["sample"] == {"every": 16, "asked": 4, "right": 0}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recipe.corpus.chats import chat, plain
+from recipe.corpus.chats import chat, plain, recalled
 from recipe.corpus.suite import questions_of_suite
 
 SHARD = 50_000  # items
@@ -30,13 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--stories", type=_count, default=150_000, help="plain stories")
     parser.add_argument("--chats", type=_count, default=400_000)
+    parser.add_argument("--recalls", type=_count, default=40_000, help="chats for looking back")
     given = parser.parse_args(arguments)
     try:
         given.out.mkdir(parents=True)
     except OSError as error:
         parser.error(f"cannot make the folder {given.out}: {error.strerror}")
-    for name, items in (("stories", given.stories), ("chats", given.chats)):
-        make = plain if name == "stories" else chat
+    for name, items, make in (
+        ("stories", given.stories, plain),
+        ("chats", given.chats, chat),
+        ("recalls", given.recalls, recalled),
+    ):
         for first in range(0, items, SHARD):
             rows = (make(given.seed, number) for number in range(first, min(first + SHARD, items)))
             _write(given.out / f"{name}-{first // SHARD:03}.jsonl", rows)

@@ -8,7 +8,7 @@ from typing import Any
 from recipe.corpus import asking, talk
 from recipe.corpus.asking import Turn
 from recipe.corpus.held_out import Draw
-from recipe.corpus.skills import SKILLS, Skill
+from recipe.corpus.skills import SKILLS, Skill, recall
 from recipe.corpus.skills.knowledge import FREE
 
 # Parts of a hundred.
@@ -40,6 +40,16 @@ def chat(seed: int, number: int, *, held: bool = False, reworded: bool = False) 
     if skill != "talk" and draw.chance(0.06):
         turns = [*turns, draw.one((talk.thanks, talk.bye))(draw)]
     return {"messages": messages(turns, draw), "skill": skill}
+
+
+def recalled(seed: int, number: int) -> dict[str, Any]:
+    """A chat in which nearly every word of an answer stands before it: to learn looking back."""
+    draw = Draw(f"train:recall:{seed}:{number}")
+    if draw.chance(0.67):
+        turns = recall.read_and_asked(draw, draw.number(3, 8))
+    else:
+        turns = [recall.roll_call(draw) for _ in range(2)]
+    return {"messages": messages(turns, draw), "skill": "recall"}
 
 
 def messages(turns: list[Turn], draw: Draw | None = None) -> list[dict[str, str]]:

@@ -12,17 +12,19 @@ from recipe.corpus import asking
 from recipe.corpus.chats import answered, messages
 from recipe.corpus.held_out import Draw
 from recipe.corpus.questions import questions
-from recipe.corpus.skills import SKILLS
+from recipe.corpus.skills import RECALL, SKILLS, Skill
 
 # `plurals` and their like have no held-out part of their own: their facts are learned by heart, and
 # only the wording is new.
 BY_HEART = {"opposites", "rhymes", "plurals", "colors", "sounds", "yes or no", "calendar", "recite"}
 
+ASKED: dict[str, Skill] = {name: skill for name, (skill, _) in SKILLS.items()} | RECALL
+
 
 def questions_of_suite(seed: int, each: int) -> Iterator[dict[str, Any]]:
     """So many questions a skill and wording, none twice."""
     for reworded in (False, True):
-        for name in ("story questions", *SKILLS):
+        for name in ("story questions", *ASKED):
             if not (name in BY_HEART and not reworded):
                 yield from _asked(name, seed, each, reworded)
 
@@ -36,7 +38,7 @@ def _asked(name: str, seed: int, each: int, reworded: bool) -> Iterator[dict[str
         if name == "story questions":
             turns = _story_turns(draw)
         else:
-            question, answer = SKILLS[name][0](draw)
+            question, answer = ASKED[name](draw)
             turns = [(question, answered(answer))]
         asked, answer = messages(turns)[:-1], turns[-1][1]
         if (key := str(asked)) not in seen:

@@ -12,15 +12,19 @@ from itertools import product
 
 import pytest
 from recipe.corpus.asking import story
-from recipe.corpus.chats import chat, plain
+from recipe.corpus.chats import chat, plain, recalled
 from recipe.corpus.grammar import ONES
 from recipe.corpus.held_out import SHARES, Draw, Wordings, held_out, pair_held_out
 from recipe.corpus.plots import PLOTS
+from recipe.corpus.skills import recall
 from recipe.corpus.skills.letters import WORDS
 from recipe.corpus.suite import questions_of_suite
 from recipe.corpus.words import KINDS
 
-CHATS = [chat(1, number)["messages"] for number in range(6000)]
+CHATS = [
+    *(chat(1, number)["messages"] for number in range(6000)),
+    *(recalled(1, number)["messages"] for number in range(2000)),
+]
 STORIES = [plain(1, number)["text"] for number in range(1500)]
 SUITE = list(questions_of_suite(1, 100))
 HELD_WORDS = {word for word in WORDS if held_out("spelling", word)}
@@ -143,11 +147,15 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_wordings_of_the_reworded_suite_are_never_trained_on(drawn: set[str]) -> None:
     for number in range(3000):
         chat(2, number)
+        recalled(2, number)
     trained = set(drawn)
     drawn.clear()
     for number in range(1500):
+        draw = Draw(f"reworded:{number}", held=True, reworded=True)
         chat(2, number, held=True, reworded=True)
-    assert len(drawn) > 110
+        recall.recall(draw)
+        recall.roll_call(draw)
+    assert len(drawn) > 115
     assert not drawn & trained
     users = {bare(text) for text in said("user")}
     for question in SUITE:

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 from recipe.corpus.__main__ import main
-from recipe.corpus.chats import chat, plain
+from recipe.corpus.chats import chat, plain, recalled
 
 # What `written` makes, all files in the order of their names. A change of any word changes it.
-DIGEST = "9657a33220e4a36269c979bc7066f43afb7b2791d3ca30bf55234ca126badd3c"
+DIGEST = "358a3d9fff00142b31996f63fb0b4b3aae5122e64d690bc13380cd83efde5488"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "out"
-    assert main(["--out", str(out), "--seed", "7", "--stories", "40", "--chats", "200"]) == 0
+    sizes = ["--stories", "40", "--chats", "200", "--recalls", "60"]
+    assert main(["--out", str(out), "--seed", "7", *sizes]) == 0
     return out
 
 
@@ -35,12 +36,14 @@ def test_the_files_are_those_that_the_recipe_names(written: Path) -> None:
         "held-out-chats.jsonl",
         "held-out-stories.jsonl",
         "held-out.txt",
+        "recalls-000.jsonl",
         "skills.jsonl",
         "stories-000.jsonl",
         "tokenizer.jsonl",
     ]
     assert len((written / "stories-000.jsonl").read_text().splitlines()) == 40
     assert len((written / "chats-000.jsonl").read_text().splitlines()) == 200
+    assert len((written / "recalls-000.jsonl").read_text().splitlines()) == 60
 
 
 def test_the_tokenizer_meets_no_word_in_capitals(written: Path) -> None:
@@ -76,6 +79,18 @@ def test_a_chat_is_turns_of_user_and_model_in_plain_letters() -> None:
             assert text == text.strip() != ""
             assert "{" not in text
             assert "  " not in text
+
+
+def test_words_to_look_back_for_were_said_before() -> None:
+    """Each word of an answer stands in what the chat said until then."""
+    for number in range(500):
+        before = ""
+        for each in recalled(3, number)["messages"]:
+            if each["role"] == "assistant":
+                words = re.findall(r"[a-z]+", each["content"].lower())
+                assert words
+                assert not set(words) - set(re.findall(r"[a-z]+", before.lower())), each
+            before += " " + each["content"]
 
 
 def test_a_folder_that_is_there_is_not_written_into(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recipe.corpus.held_out import Draw
-from recipe.corpus.skills import knowledge, letters, numbers
+from recipe.corpus.skills import knowledge, letters, numbers, recall
 
 Skill = Callable[[Draw], tuple[str, str]]
 
@@ -15,3 +15,5 @@ SKILLS: dict[str, tuple[Skill, int]] = {
     **letters.SKILLS,
     **knowledge.SKILLS,
 }
+# Learned from files of their own, before the chats.
+RECALL: dict[str, Skill] = recall.SKILLS
