@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -122,6 +123,10 @@ class Llama:
 
     def end(self) -> None:
         for child in self.started:
+            # Asked first: one that is killed leaves the ranks it started to themselves.
+            with suppress(subprocess.TimeoutExpired):
+                child.terminate()
+                child.wait(30)
             child.kill()
             with child:  # closes its pipe, which a test that killed it has left open
                 pass
