@@ -47,10 +47,9 @@ def test_a_run_learns_and_tells(tiny: Any, run: Any) -> None:
         json.dumps(event.to_json(), allow_nan=False)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU for FlexAttention")
 def test_flex_attention_is_refused_where_it_cannot_train(tiny: Any, run: Any) -> None:
     with pytest.raises(LlamaError, match="trains on GPUs alone, and this run has none"):
-        run(tiny({"train.attention": "flex"}))
+        run(tiny({"train.attention": "flex", "train.device": "cpu"}))
 
 
 def test_the_rate_follows_the_schedule(tiny: Any, run: Any) -> None:
