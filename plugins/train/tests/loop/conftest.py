@@ -108,6 +108,8 @@ def tiny(words: Path) -> Tiny:
             "train": {"steps": 8, "batch_size": 4, "log_every": 1, "device": "cpu"},
             "checkpoints": {"every": 3, "background": False},
         }  # fmt: skip
+        if "model.start" in (changes or {}):
+            given["model"] = {}  # it has sizes of its own
         for name, value in (changes or {}).items():
             section, _, word = name.partition(".")
             given.setdefault(section, {})[word] = value
