@@ -97,26 +97,16 @@ def _tell(
     seconds: float,
     as_json: bool,
 ) -> None:
-    answer = Control.of(run).tell(command, arguments, at=at, wait_seconds=seconds)
-    emit(answer, as_json, lambda: [_said(answer)])
-
-
-def _tell_and_hear(
-    run: Path,
-    command: str,
-    arguments: Mapping[str, Any] | None,
-    at: int,
-    seconds: float,
-    as_json: bool,
-) -> None:
-    """The same for what the run answers with events, which are shown too."""
-    control = Control.of(run)
-    before = control.state()["sequence"]
+    """What the run answers with an event is shown too."""
+    control, event = Control.of(run), _HEARD.get(command)
+    before = control.state()["sequence"] if event else 0
     answer = control.tell(command, arguments, at=at, wait_seconds=seconds)
-    told = control.events(before)["events"] if answer["reply"] == "done" else []
-    heard = [one for one in told if one["event"] == _HEARD[command]]
-    lines = [_said(answer), *(str(line(one)) for one in heard)]
-    emit({**answer, f"{_HEARD[command]}s": heard}, as_json, lambda: lines)
+    facts, lines = dict(answer), [_said(answer)]
+    if event:
+        told = control.events(before)["events"] if answer["reply"] == "done" else []
+        facts[f"{event}s"] = heard = [one for one in told if one["event"] == event]
+        lines += [str(line(one)) for one in heard]
+    emit(facts, as_json, lambda: lines)
 
 
 def _said(answer: Mapping[str, Any]) -> str:
@@ -160,15 +150,7 @@ def stop(run: Path, now: bool, at: int, seconds: float, as_json: bool) -> None:
 def sample(run: Path, prompt: str | None, at: int, seconds: float, as_json: bool) -> None:
     """Have the run write from PROMPT, or from the prompts of its configuration."""
     arguments = None if prompt is None else {"prompt": prompt}
-    _tell_and_hear(run, "sample", arguments, at, seconds, as_json)
-
-
-@click.command("evaluate", epilog="Example: llama train evaluate runs/config")
-@run_argument
-@when
-def evaluate(run: Path, at: int, seconds: float, as_json: bool) -> None:
-    """Measure the held-out text now."""
-    _tell_and_hear(run, "evaluate", None, at, seconds, as_json)
+    _tell(run, "sample", arguments, at, seconds, as_json)
 
 
 class Setting(click.ParamType):
@@ -211,6 +193,6 @@ STEERING = (
     stop,
     set_,
     _plain_command("save", "save", "Save a checkpoint now."),
-    evaluate,
+    _plain_command("evaluate", "evaluate", "Measure the held-out text now."),
     sample,
 )
