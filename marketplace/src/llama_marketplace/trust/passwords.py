@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tuf.api.exceptions import DownloadError
 
+from llama_core.errors import plain
 from llama_core.web.bind import is_loopback
 
 
@@ -26,7 +27,7 @@ def authorization(url: str, asked: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if asked.split(" ", 1)[0].lower() != "basic":
-        how = f"in the way '{asked[:60]}'" if asked else "and does not say in which way"
+        how = f"in the way '{plain(asked, 60)}'" if asked else "and does not say in which way"
         raise DownloadError(f"{host} asks who is reading, {how}; only Basic is known here")
     if parts.scheme != "https" and not is_loopback(host):
         raise DownloadError(
