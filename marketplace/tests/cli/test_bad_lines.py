@@ -38,6 +38,10 @@ WRONG: list[tuple[dict[str, Any] | bytes, str]] = [
     ({"versions": [{"version": "9" * 5000}]}, "is not one such as"),
     ({"versions": [{"version": "1.0", "requires_core": ">=x"}]}, "'>=x' of version 1.0 is not a"),
     ({"versions": [{"version": "1.0", "devices": ["cuda!!"]}]}, "'!!' of version 1.0 is not a"),
+    (
+        {"versions": [{"version": "1.0", "status": "fine"}]},
+        "status 'fine' of version 1.0 is not one",
+    ),
     (b'{"name": "llama-plugin-min-q", "summary": "transform"', "is not valid JSON"),
 ]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_marketplace.errors import RecordRefused
 from llama_marketplace.index.catalogue import (
+    STATUSES,
     Offered,
     Summary,
     matching,
@@ -17,7 +19,7 @@ from llama_marketplace.index.catalogue import (
     summarize,
     write_line,
 )
-from llama_marketplace.index.record import Change
+from llama_marketplace.index.record import Change, Status
 from operating import record
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
@@ -100,3 +102,7 @@ def test_platforms_and_devices_come_from_all_wheels() -> None:
 def test_a_line_that_is_wrong_is_refused(line: dict[str, object]) -> None:
     with pytest.raises(RecordRefused, match="a line of the catalogue"):
         read_line(json.dumps(line).encode())
+
+
+def test_a_line_may_say_every_status_of_a_record() -> None:
+    assert get_args(Status) == STATUSES

@@ -78,6 +78,28 @@ def test_a_rebuild_mends_pages_and_catalogue(operator: Operator) -> None:
     assert [name for name, _ in matching(BytesIO(shard))] == [NAME]
 
 
+def test_a_rebuild_keeps_nothing_of_a_name_that_is_gone(operator: Operator) -> None:
+    gone = "llama-plugin-min-q"  # of another shard
+    operator.publish(record(), record(name=gone))
+    index = operator.open()
+    path = layout.catalogue_path(gone)
+    line = index.roles.read_target("catalogue", path)
+    assert line is not None
+    # Its claim is taken away, and a copy of its line lies in a shard that is not its own.
+    index.roles.set_targets("names", {layout.names_path(gone): None})
+    index.roles.set_targets("catalogue", {"catalogue/stray.jsonl": line})
+    index.commit(operator.ring)
+    index = operator.open()
+    index.derive_all()
+    assert "catalogue" in index.commit(operator.ring)
+    targets = operator.open().roles.role("catalogue").signed.targets
+    assert list(targets) == [layout.catalogue_path(NAME)]
+    assert gone not in (operator.folder / "simple" / "index.html").read_text()
+    assert not (operator.folder / "simple" / gone / "index.html").exists()
+    assert not (operator.folder / "simple" / gone / "index.json").exists()
+    assert (operator.folder / "simple" / NAME / "index.json").is_file()
+
+
 def test_a_version_never_changes(operator: Operator, tmp_path: Path) -> None:
     operator.publish(record(wheel(tmp_path / "one")))
     other = wheel(tmp_path / "two")

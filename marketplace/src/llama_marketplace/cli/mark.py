@@ -9,8 +9,7 @@ import click
 from llama_core.cli.output import emit, json_option
 from llama_core.errors import LlamaError
 from llama_marketplace.cli.operating import index_option, keys_option, open_index, open_keys
-
-STATUSES = ("active", "deprecated", "yanked", "quarantined")
+from llama_marketplace.index.catalogue import STATUSES
 
 
 @click.command(

@@ -26,6 +26,7 @@ MAX_SHARD_BYTES = 8 << 20
 # three times as long.
 BLOCK_BYTES = 64 << 10
 MAX_OFFERED = 10  # versions in a line, the newest; the records have them all
+STATUSES = ("active", "deprecated", "yanked", "quarantined")
 LINE = "a line of the catalogue"
 MEND = "Tell whoever keeps the index: `llama marketplace rebuild` writes its catalogue anew."
 
@@ -209,6 +210,9 @@ def _offer(table: Any) -> Offered:
     one = Offered(**_texts(table))
     if not is_version(one.version):
         raise TypeError(f"version '{plain(one.version)}' is not one such as '1.2.0'")
+    if one.status not in STATUSES:
+        whose = f"'{plain(one.status)}' of version {plain(one.version)}"
+        raise TypeError(f"status {whose} is not one of {', '.join(STATUSES)}")
     devices = (each[4:] for each in one.devices if each.startswith(("cuda", "rocm")))
     for text in (one.requires_core, one.requires_python, *devices):
         if not is_range(text):

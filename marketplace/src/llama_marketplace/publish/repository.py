@@ -57,6 +57,7 @@ class Repository:
         self._claims: dict[str, dict[str, names.Claim]] = {}
         self._stale: set[str] = set()  # names whose line and pages must be made again
         self._new_names = False
+        self._anew = False  # nothing that was derived before is kept
         self._wheels: dict[Path, Path] = {}
 
     @classmethod
@@ -168,9 +169,9 @@ class Repository:
         return sorted(name for each in self._all_shards() for name in each)
 
     def derive_all(self) -> None:
-        """Make again all that follows from the records."""
+        """Make again all that follows from the records, and nothing that follows from none."""
         self._stale |= set(self.all_names())
-        self._new_names = True
+        self._new_names = self._anew = True
 
     def commit(self, ring: KeyRing) -> list[str]:
         """Write and sign what changed; gives the roles that were signed."""
@@ -180,15 +181,19 @@ class Repository:
         signed = self.roles.commit(ring)
         for file, data in pages.items():
             write_whole(file, data, sync=len(pages) < MANY)
+        if self._anew:
+            self._remove_pages_except(pages)
         self._wheels.clear()
         self._stale.clear()
-        self._new_names = False
+        self._new_names = self._anew = False
         return signed
 
     def _derive(self) -> dict[Path, bytes]:
         pages: dict[Path, bytes] = {}
         verified = {name for name, about in self.publishers().items() if about.verified}
         by_shard: dict[str, dict[str, bytes | None]] = {}
+        if self._anew:
+            by_shard = {path: {} for path in self.roles.role("catalogue").signed.targets}
         for name in sorted(self._stale):
             records = self.records(name)
             line = None
@@ -207,9 +212,16 @@ class Repository:
                 pages[self.layout.simple / file] = data
         return pages
 
+    def _remove_pages_except(self, pages: Mapping[Path, bytes]) -> None:
+        for file in self.layout.simple.glob(f"*/{simple.HTML}"):
+            if file not in pages:
+                for name in (simple.HTML, simple.JSON):
+                    file.with_name(name).unlink(missing_ok=True)
+
     def _shard_lines(self, path: str, new: Mapping[str, bytes | None]) -> bytes | None:
         lines: dict[str, bytes | None] = {}
-        for line in (self.roles.read_target("catalogue", path) or b"").splitlines(keepends=True):
+        before = None if self._anew else self.roles.read_target("catalogue", path)
+        for line in (before or b"").splitlines(keepends=True):
             try:
                 lines[catalogue.name_in(line)] = line
             except RecordRefused as error:  # nobody could read it
