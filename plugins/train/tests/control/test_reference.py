@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
 
-from llama_plugin_train.control import app, hub, protocol
+from llama_plugin_train.control import app, connection, hub, protocol, server
 from llama_plugin_train.loop.commands import DIALS, KINDS
 from llama_plugin_train.loop.events import Event
 
@@ -50,3 +55,39 @@ def test_its_numbers_are_the_code_s(page: str) -> None:
     assert f"at most M ({app.MOST_EVENTS})" in page
     assert f"at most {protocol.MOST_WAIT_SECONDS:g};" in page
     assert f"Version {protocol.VERSION};" in page
+    assert f"has {connection.HEAD_SECONDS:g} seconds for the head" in page
+    assert f"While {server.MOST_CONNECTIONS} are open" in page
+    pings = f"{server.PING_SECONDS:g} seconds"
+    assert f"pinged every {pings}, and closed {pings} after" in page
+
+
+def begun(stage: Any, program: str) -> subprocess.Popen[str]:
+    """A program that has told the run something, which has not taken effect yet."""
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    while not stage.hub.state()["waiting"]:
+        assert child.poll() is None
+        time.sleep(0.01)
+    return child
+
+
+def test_its_programs_run(
+    page: str, stage: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "config").symlink_to(stage.folder)
+    monkeypatch.chdir(tmp_path)
+    asking, listening = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+    with begun(stage, asking) as child:
+        stage.run.walk(0)
+        said, _ = child.communicate(timeout=20)
+    assert said.splitlines() == ["0", "0", "1 started", "2 change"]
+
+    with begun(stage, listening) as child:
+        stage.run.walk(2)
+        stage.run.end()
+        stage.server.close()
+        said, _ = child.communicate(timeout=20)
+    assert child.returncode == 0
+    assert said.splitlines() == ["received ", "done ", "1 4.0", "2 2.0"]
+    assert stage.run.rate == 1e-4

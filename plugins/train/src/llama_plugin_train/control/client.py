@@ -124,6 +124,12 @@ class Control:
 
 
 def _understood(url: str, status: int, data: bytes) -> dict[str, Any]:
+    if status == 503:  # the server's own word, before anybody is listened to
+        raise ControlError(
+            f"the run at {url} has as many callers as it takes",
+            remedy="Try again in a while: those who say nothing are hung up on.",
+            code="too_many_connections",
+        )
     try:
         said = json.loads(data)
         if not isinstance(said, dict):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 MOST_CONNECTIONS = 64
+PING_SECONDS = 20.0  # between two pings of a stream, and for the answer to one
 START_SECONDS = 30.0
 DRAIN_SECONDS = 3.0  # for listeners to hear how the run ended
 
@@ -110,10 +111,12 @@ def _listen(port: int) -> socket.socket:
 def _server(app: App) -> uvicorn.Server:
     import uvicorn
 
+    from llama_plugin_train.control.connection import Prompt
+
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=Prompt,
             ws="websockets-sansio",
             loop="asyncio",
             lifespan="off",
@@ -122,6 +125,8 @@ def _server(app: App) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             ws_max_size=MESSAGE_BYTES,
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=PING_SECONDS,
             ws_per_message_deflate=False,  # nothing leaves this machine
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=1,
