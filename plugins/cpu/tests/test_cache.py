@@ -309,6 +309,28 @@ def test_another_process_that_packs_the_same_is_left_to_write(
     assert not part.exists()
 
 
+def test_what_a_killed_process_began_is_removed_when_it_is_old_and_nobody_writes_it(
+    folder: Path, backend: CpuBackend, said: Announcements
+) -> None:
+    where = backend.cache().folder
+    assert where is not None
+    where.mkdir()
+    parts = {name: where / f"{name}.part" for name in ("old", "fresh", "held")}
+    for part in parts.values():
+        part.write_bytes(bytes(1000))
+    age(parts["old"], caches.ABANDONED_SECONDS + 60)
+    age(parts["held"], caches.ABANDONED_SECONDS + 60)
+    with parts["held"].open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        logits(backend, *opened(folder))
+        assert sorted(where.glob("*.part")) == [parts["fresh"], parts["held"]]
+    assert len(packs(backend)) == 1
+    (told,) = [text for text in said.counts if "never finished" in text]
+    assert f"{parts['old']} (1,000 bytes)" in told
+    logits(backend, *opened(folder))  # found: nothing to write, so nothing to tidy
+    assert parts["held"].exists()
+
+
 def test_a_full_disk_costs_nothing_but_the_file(
     folder: Path, backend: CpuBackend, said: Announcements
 ) -> None:

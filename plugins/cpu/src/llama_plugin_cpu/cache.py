@@ -34,6 +34,7 @@ ENVIRONMENT = "LLAMA_CPU_CACHE"  # a folder, or "off"
 MOST_BYTES = 32 << 30
 LEAST_NUMBERS = 1 << 25  # what is smaller is packed in 0.15 s: 220 million a second on two cores
 RACY_SECONDS = 2.0  # a file written so shortly before could change again within the same time
+ABANDONED_SECONDS = 3600.0  # whoever writes a file writes some of it every few seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class Cache:
         newest = max((file.modified_ns for file in one.files), default=0)
         if time.time_ns() - newest < RACY_SECONDS * 1e9:
             return Shelf()
+        self._drop_abandoned()
         try:
             return _Filling(self, path, one)
         except OSError as error:
@@ -140,9 +142,21 @@ class Cache:
                     self._say(f"{changed[0]} has changed, so its weights are packed anew")
                     path.unlink()
 
+    def _drop_abandoned(self) -> None:
+        """Throw away what was begun by processes that were ended: nobody else comes back to it."""
+        for path in self.parts():
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
+                    freed = _remove_part(path)
+                    self._say(f"removed {path} ({freed:,} bytes), begun and never finished")
+
     def paths(self) -> list[Path]:
         """All files of packed weights, whole ones only."""
         return [] if self.folder is None else sorted(self.folder.glob("*.pack"))
+
+    def parts(self) -> list[Path]:
+        """All that are not whole: being written, or left by who was ended."""
+        return [] if self.folder is None else sorted(self.folder.glob("*.part"))
 
     def trim(self, but: Path) -> None:
         """Throw away what has not been used for the longest time, until the rest fits."""
@@ -167,10 +181,9 @@ class Cache:
             with contextlib.suppress(FileNotFoundError):
                 freed += path.stat().st_size
                 path.unlink()
-        for path in [] if self.folder is None else self.folder.glob("*.part"):
-            with contextlib.suppress(OSError), _locked(path) as file:
-                freed += os.fstat(file.fileno()).st_size
-                path.unlink()
+        for path in self.parts():
+            with contextlib.suppress(OSError):
+                freed += _remove_part(path)
         return freed
 
     def cannot(self, error: OSError) -> None:
@@ -301,6 +314,13 @@ def _locked(path: Path) -> Iterator[Any]:
         if not same:  # while we waited for the lock, its owner gave the file its final name
             raise BlockingIOError("another process has finished it")
         yield file
+
+
+def _remove_part(path: Path) -> int:
+    """Its bytes. BlockingIOError where somebody is writing it: who writes holds the lock."""
+    with _locked(path) as file:
+        path.unlink()
+        return os.fstat(file.fileno()).st_size
 
 
 def _sync(folder: Path) -> None:
