@@ -45,6 +45,7 @@ typedef struct preparing {
     const matrix *m;
     const float *x;
     size_t x_stride;
+    const int32_t *which;
     int32_t rows, rows_a_task;
 } preparing;
 
@@ -53,7 +54,7 @@ static void prepare_row(const preparing *w, int32_t r) {
     const prepare *how = w->how;
     scratch *s = &w->p->s;
     const int32_t cols = w->m->cols;
-    const float *x = w->x + (size_t)r * w->x_stride;
+    const float *x = w->x + (size_t)(w->which ? w->which[r] : r) * w->x_stride;
     if (how->mode == PREPARE_CODES) {
         k->quantize(x, cols, &s->codes, r);
         return;
@@ -76,11 +77,11 @@ static void prepare_task(void *context, int32_t task, int32_t thread) {
 }
 
 void prepare_rows(llama_program *p, const prepare *how, const matrix *m, const float *x,
-                  size_t x_stride, int32_t rows) {
+                  size_t x_stride, const int32_t *which, int32_t rows) {
     if (how->mode == PREPARE_NONE) return;
     p->s.codes.block = how->block;
     p->s.codes.unit = how->unit;
-    preparing w = {p, how, m, x, x_stride, rows, 4};
+    preparing w = {p, how, m, x, x_stride, which, rows, 4};
     pool_run(p->pool, prepare_task, &w, (rows + 3) / 4, 8 * (size_t)rows * (size_t)m->cols);
 }
 
@@ -147,7 +148,8 @@ void run_jobs(llama_program *p, job *jobs, int32_t count) {
 
 void run_linears(llama_program *p, const instruction *i, int32_t rows) {
     const value *in = p->values + i->op.inputs[0];
-    prepare_rows(p, &i->how, p->weights + i->op.weights[0], in->data, in->stride, rows);
+    prepare_rows(p, &i->how, p->weights + i->op.weights[0], in->data, in->stride,
+                 rows_of(p, in, p->values + i->op.output), rows);
     for (int32_t n = 0; n < i->span; n++) {
         const llama_op *op = &i[n].op;
         const value *out = p->values + op->output;

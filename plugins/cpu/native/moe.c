@@ -20,7 +20,7 @@ static void choose(const mixing *w, int32_t row) {
     scratch *s = &w->p->s;
     const int32_t K = w->op->top_k;
     float *share = s->shares + (size_t)w->rows * (size_t)K; /* [E] spare room behind the choices */
-    w->p->k->softmax(w->scores->data + (size_t)row * w->scores->stride, w->experts, share);
+    w->p->k->softmax(row_for(w->p, w->scores, w->out, row), w->experts, share);
     int32_t *chosen = s->experts + row * K;
     float *shares = s->shares + row * K, total = 0;
     for (int32_t n = 0; n < K; n++) {
@@ -57,7 +57,7 @@ static void gather_task(void *context, int32_t row, int32_t thread) {
     (void)thread;
     for (int32_t n = 0; n < w->op->top_k; n++)
         memcpy(s->moe_x + (size_t)s->places[row * w->op->top_k + n] * s->moe_stride,
-               w->x->data + (size_t)row * w->x->stride, (size_t)w->x->width * sizeof(float));
+               row_for(w->p, w->x, w->out, row), (size_t)w->x->width * sizeof(float));
 }
 
 static void glu_task(void *context, int32_t c, int32_t thread) {
@@ -106,11 +106,11 @@ void run_moe(llama_program *p, const instruction *i) {
     for (int32_t row = 0; row < w.rows; row++) choose(&w, row);
     sort_choices(&w);
     pool_run(p->pool, gather_task, &w, w.rows, ENOUGH);
-    prepare_rows(p, &i->how, p->weights + op->weights[0], s->moe_x, s->moe_stride, choices);
+    prepare_rows(p, &i->how, p->weights + op->weights[0], s->moe_x, s->moe_stride, NULL, choices);
     int32_t jobs = add_jobs(&w, &i->how, 0, s->moe_x, s->moe_gate, 0);
     run_jobs(p, s->jobs, add_jobs(&w, &i->how, 1, s->moe_x, s->moe_up, jobs));
     pool_run(p->pool, glu_task, &w, choices, ENOUGH);
-    prepare_rows(p, &i->then, p->weights + op->weights[2], s->moe_gate, s->moe_stride, choices);
+    prepare_rows(p, &i->then, p->weights + op->weights[2], s->moe_gate, s->moe_stride, NULL, choices);
     run_jobs(p, s->jobs, add_jobs(&w, &i->then, 2, s->moe_gate, s->moe_down, 0));
     pool_run(p->pool, combine_task, &w, w.rows, ENOUGH);
 }

@@ -1,4 +1,5 @@
-/* Planning: linears that read the same rows run together, values share buffers, scratch is sized.
+/* Planning: what only gathered rows need is made for them alone, linears that read the same rows run
+ * together, values share buffers, scratch is sized.
  *
  * Moments are numbers of instructions; those that run together share one. A buffer is taken over
  * only by a value that is born after the last reader of the one before.
@@ -12,8 +13,32 @@
 #define ROWS_A_THREAD 64
 #define ROWS_AT_LEAST 128 /* a task's */
 
-static int together(const instruction *a, const instruction *b) {
+static int by_place(int32_t kind) { /* reads tokens, positions or a past: those of all rows */
+    return kind == LLAMA_EMBED || kind == LLAMA_ROPE || kind == LLAMA_ATTENTION;
+}
+
+/* Rows are computed alone, so what no instruction of all rows reads need not be there for all: of a
+ * prompt's last layer that is whatever comes after attention. Who reads a value of all rows for some
+ * of them picks these out, as a gather does. */
+static void gather_early(llama_program *p) {
+    for (int32_t i = p->num_instructions - 1; i >= 0; i--) {
+        instruction *one = p->instructions + i;
+        value *out = p->values + one->op.output;
+        if (!out->whole && !by_place(one->op.kind)) out->gathered = 1;
+        for (int n = 0; n < 3 && one->op.kind != LLAMA_EMBED && !out->gathered; n++)
+            if (one->op.inputs[n] >= 0) p->values[one->op.inputs[n]].whole = 1;
+    }
+    for (int32_t i = 0; i < p->num_instructions; i++) {
+        instruction *one = p->instructions + i;
+        if (one->op.kind != LLAMA_LINEAR || one->how.mode != PREPARE_NONE) continue;
+        if (p->values[one->op.output].gathered && !p->values[one->op.inputs[0]].gathered)
+            one->how.mode = PREPARE_COPY;
+    }
+}
+
+static int together(const llama_program *p, const instruction *a, const instruction *b) {
     return b->op.kind == LLAMA_LINEAR && a->op.inputs[0] == b->op.inputs[0] && !a->op.order &&
+           p->values[a->op.output].gathered == p->values[b->op.output].gathered &&
            !b->op.order && a->how.mode == b->how.mode && a->how.block == b->how.block &&
            a->how.unit == b->how.unit && a->how.step == b->how.step;
 }
@@ -25,7 +50,7 @@ static void bring_together(llama_program *p) {
         if (all[i].op.kind != LLAMA_LINEAR) continue;
         int32_t end = i + 1;
         for (int32_t j = end; j < p->num_instructions; j++) {
-            if (!together(all + i, all + j)) continue;
+            if (!together(p, all + i, all + j)) continue;
             instruction moved = all[j];
             memmove(all + end + 1, all + end, (size_t)(j - end) * sizeof *all);
             all[end++] = moved;
@@ -200,6 +225,7 @@ int32_t plan_program(llama_program *p) {
     int32_t *which = calloc((size_t)p->num_values + 1, sizeof *which);
     if (!which) return LLAMA_MEMORY;
     p->rows_at_once = rows_at_once(p);
+    gather_early(p);
     bring_together(p);
     find_lives(p);
     const size_t numbers = place_values(p, which);

@@ -9,7 +9,9 @@
 #include "matrix.h"
 
 typedef struct value {
-    int32_t width, gathered;
+    int32_t width;
+    int32_t gathered; /* of the rows that give something alone */
+    int32_t whole;    /* planning: read by an instruction of all rows */
     int32_t born, dies; /* moments: number of the first writer, of the last reader */
     size_t offset; /* into the arena */
     float *data;
@@ -130,9 +132,19 @@ void run_linears(llama_program *p, const instruction *i, int32_t rows);  /* line
 void run_attention(llama_program *p, const llama_op *op);                /* attend.c */
 void run_moe(llama_program *p, const instruction *i);                    /* moe.c */
 
-/* linear.c, for moe.c too */
+/* Which rows of a value an instruction reads for the rows of its output; NULL for the same. */
+static inline const int32_t *rows_of(const llama_program *p, const value *in, const value *out) {
+    return out->gathered && !in->gathered ? p->s.gathered : NULL;
+}
+
+static inline const float *row_for(const llama_program *p, const value *in, const value *out, int32_t r) {
+    const int32_t *which = rows_of(p, in, out);
+    return in->data + (size_t)(which ? which[r] : r) * in->stride;
+}
+
+/* linear.c, for moe.c too. `which` are the rows of x, NULL for the first ones. */
 void prepare_rows(llama_program *p, const prepare *how, const matrix *m, const float *x,
-                  size_t x_stride, int32_t rows);
+                  size_t x_stride, const int32_t *which, int32_t rows);
 void run_jobs(llama_program *p, job *jobs, int32_t count);
 job prepared_job(const llama_program *p, const prepare *how, const matrix *m, const float *x,
                  size_t x_stride, int32_t row, int32_t rows, float *y, size_t y_stride);

@@ -52,9 +52,8 @@ static void row_task(void *context, int32_t task, int32_t thread) {
     const kernels *k = w->p->k;
     const int32_t from = task * w->rows_a_task, width = w->out->width;
     for (int32_t r = from; r < from + w->rows_a_task && r < w->rows; r++) {
-        const int32_t source = op->kind == LLAMA_GATHER ? w->p->s.gathered[r] : r;
-        const float *x = w->x ? w->x->data + (size_t)source * w->x->stride : NULL;
-        const float *z = w->z ? w->z->data + (size_t)r * w->z->stride : NULL;
+        const float *x = w->x ? row_for(w->p, w->x, w->out, r) : NULL;
+        const float *z = w->z ? row_for(w->p, w->z, w->out, r) : NULL;
         float *y = w->out->data + (size_t)r * w->out->stride;
         switch (op->kind) {
         case LLAMA_EMBED: embed(w, r, y); break;

@@ -24,7 +24,6 @@ from llama_core.model.graph import Graph, GraphError
 from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
 from llama_plugin_cpu.lower import Lowering, unsupported
-from llama_plugin_cpu.wanted import gather_early
 
 GROUP, VALUE, WEIGHT, ROPE, OP, FINISH = range(1, 7)
 
@@ -124,7 +123,7 @@ def export(graph: Graph, weights: Weights, path: Path) -> None:
         with partial.open("wb") as file:
             sizes = (graph.vocab_size, graph.hidden_size, graph.context_length)
             file.write(b"llamacpu" + struct.pack("=4i", native.ABI, *sizes))
-            lowering = Lowering(None, gather_early(graph), weights)
+            lowering = Lowering(None, graph, weights)
             lowering.lib = recorder = Recorder(file)
 
             def turn(table: int) -> None:

@@ -25,7 +25,6 @@ from llama_core.model.weights import Weights
 from llama_plugin_cpu import native
 from llama_plugin_cpu.lower import Lowering, unsupported
 from llama_plugin_cpu.turns import Turns, in_turn
-from llama_plugin_cpu.wanted import gather_early
 
 if TYPE_CHECKING:
     from llama_plugin_cpu.backend import CpuBackend
@@ -53,7 +52,7 @@ class CpuProgram:
         problems += graph.weight_problems(weights)
         if problems:
             raise GraphError(f"backend 'cpu' cannot run {graph.architecture}", problems)
-        self.graph = graph = gather_early(graph)
+        self.graph = graph
         self.plan = plan
         self.vocab_size = graph.vocab_size
         self.kv = layout(graph, plan)
