@@ -128,6 +128,34 @@ def test_a_version_gains_wheels_and_keeps_its_history(operator: Operator) -> Non
     assert found.status.status == "yanked"
 
 
+def test_all_wheels_of_a_version_say_the_same_whenever_they_come(operator: Operator) -> None:
+    operator.publish(record())
+    mac = {
+        "filename": "llama_plugin_min_p-1.0.0-py3-none-macosx_11_0_arm64.whl",
+        "sha256": "c" * 64,
+        "size": 9,
+        "tags": ["py3-none-macosx_11_0_arm64"],
+    }
+    with pytest.raises(IndexFailed, match="is published already, with another permissions"):
+        operator.publish(record(files=[mac], permissions=["network"]))
+    with pytest.raises(IndexFailed, match="with another requires_core: >=0.1"):
+        operator.publish(record(files=[mac], requires_core=">=0.2"))
+    (found,) = operator.open().records(NAME)
+    assert len(found.files) == 1
+
+
+def test_what_suites_found_is_kept_for_every_core(operator: Operator) -> None:
+    def found(core: str, passed: int) -> dict[str, Any]:
+        suite = {"suite": "transform min-p", "date": "2026-05-01", "failed": 0}
+        return {**suite, "core": core, "passed": passed}
+
+    operator.publish(record(conformance=[found("0.1.0", 5)]))
+    operator.publish(record(conformance=[found("0.2.0", 6)]))
+    operator.publish(record(conformance=[found("0.2.0", 7)]))
+    (one,) = operator.open().records(NAME)
+    assert [(each.core, each.passed) for each in one.conformance] == [("0.1.0", 5), ("0.2.0", 7)]
+
+
 def test_names_stay_whose_they_are(operator: Operator) -> None:
     operator.publish(record())
     index = operator.open()

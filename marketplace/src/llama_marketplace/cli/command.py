@@ -11,6 +11,7 @@ from llama_core.errors import did_you_mean, sentence
 
 # name -> (module of llama_marketplace.cli that holds it as `command`, one line for --help)
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "accept": ("accept", "Take in what a publisher offers."),
     "indexes": ("indexes", "Trust an index, or no longer."),
     "info": ("info", "Show everything that is known of a plugin."),
     "init": ("init", "Start an index of your own."),

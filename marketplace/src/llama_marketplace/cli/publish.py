@@ -12,7 +12,16 @@ import click
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.progress import progress
 from llama_core.errors import LlamaError
-from llama_marketplace.cli.operating import FILE, index_option, keys_option, open_index, open_keys
+from llama_marketplace.cli.operating import (
+    FILE,
+    begin_offer,
+    check_offer,
+    keys_option,
+    offer_options,
+    open_index,
+    open_keys,
+    told_of,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,33 +49,48 @@ log = logging.getLogger("llama_core.marketplace")
     "--suite", "suites", type=FILE, multiple=True,
     help="A project's tests with the suites, where bare ones cannot know enough.",
 )  # fmt: skip
-@index_option
+@offer_options
 @keys_option
 @json_option
 def command(
     wheels: tuple[Path, ...], publisher: str, with_wheels: bool, wheels_at: str | None,
-    needs: tuple[str, ...], suites: tuple[Path, ...], folder: Path, places: tuple[Path, ...],
-    as_json: bool,
+    needs: tuple[str, ...], suites: tuple[Path, ...], folder: Path | None, offer: Path | None,
+    source: str | None, places: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Publish one or more versions of plugins, from their wheels.
 
     Each wheel is read without importing it and held to the rules for plugins; then the conformance
     suites of what it provides run in an environment of their own, in a child process: bare ones, or
     those of a file that --suite names, as a project's tests/test_contract.py.
+
+    With --index this changes the index in that folder, with the keys of its roles. With --offer it
+    needs the publisher's key alone, and writes what the operator of an index takes in.
     """
     from llama_marketplace.publish.repository import Repository, current_time
 
     if with_wheels == bool(wheels_at):
         raise click.UsageError("say either --with-wheels or --wheels-at URL")
+    check_offer(folder, offer, source)
     ring, now = open_keys(places), current_time()
-    Repository.open(folder, now)  # what is no index is noticed before minutes of tests
+    # What is no index, or not the publisher's, is noticed before minutes of tests.
+    offered = begin_offer(source, publisher, ring) if folder is None else None
+    if folder is not None:
+        Repository.open(folder, now)
     inspected = _inspect(wheels)
     records = _record(inspected, publisher, now, _needs(needs), suites, wheels_at)
-    index = open_index(folder)
-    before = [index.held(each) for each in records]
-    for warning in index.add(records, [each.path for each in inspected] if with_wheels else []):
-        log.warning("%s", warning)
-    signed = index.commit(ring)
+    files = [each.path for each in inspected]
+    signed = [publisher]
+    if offered is not None and offer is not None:
+        before = [offered.held(each) for each in records]
+        offered.add(records, files)
+        offered.write(offer)
+    else:
+        assert folder is not None
+        index = open_index(folder)
+        before = [index.held(each) for each in records]
+        for warning in index.add(records, files if with_wheels else []):
+            log.warning("%s", warning)
+        signed = index.commit(ring)
     facts: dict[str, Any] = {
         "published": [
             {
@@ -79,11 +103,19 @@ def command(
             for each, held in zip(records, before, strict=True)
         ],
         "signed": signed,
+        "offer": None if offer is None else str(offer),
     }
-    emit(facts, as_json, lambda: [_told(each, publisher, folder) for each in facts["published"]])
+
+    def lines() -> list[str]:
+        if offered is None or offer is None:
+            return [_told(each, publisher, str(folder)) for each in facts["published"]]
+        what = [f"{each.name} {each.version} is signed by {publisher}" for each in records]
+        return [*what, told_of(offer, offered.index)]
+
+    emit(facts, as_json, lines)
 
 
-def _told(facts: dict[str, Any], publisher: str, folder: Path) -> str:
+def _told(facts: dict[str, Any], publisher: str, folder: str) -> str:
     """What is new of a version: `add` has refused wheels with a name that is there, and other
     bytes."""
     what, before = f"{facts['name']} {facts['version']}", ", ".join(facts["before"])

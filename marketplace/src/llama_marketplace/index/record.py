@@ -35,6 +35,7 @@ SCHEMA = 1
 MAX_BYTES = 256 << 10  # of one record
 MAX_README_BYTES = 64 << 10
 MAX_FILE_BYTES = 4 << 30
+MAX_CONFORMANCE = 100
 
 
 def _is_version(text: str) -> str:
@@ -181,7 +182,7 @@ class Record(_Table):
     listens: tuple[Name, ...] = Field(default=(), max_length=64)
     permissions: tuple[Line, ...] = Field(default=(), max_length=64)
     files: tuple[File, ...] = Field(min_length=1, max_length=200)
-    conformance: tuple[Conformance, ...] = Field(default=(), max_length=100)
+    conformance: tuple[Conformance, ...] = Field(default=(), max_length=MAX_CONFORMANCE)
     published: datetime
     history: tuple[Change, ...] = Field(min_length=1, max_length=100)  # the last one counts
 

@@ -26,7 +26,8 @@ from llama_marketplace.index.layout import (
     write_whole,
 )
 from llama_marketplace.index.record import Change, Record, read, record_path, write
-from llama_marketplace.trust.roles import MANY, Roles
+from llama_marketplace.publish.merging import merged
+from llama_marketplace.trust.roles import MANY, Roles, Signed
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -92,6 +93,24 @@ class Repository:
 
     def add(self, records: Sequence[Record], wheels: Iterable[Path] = ()) -> list[str]:
         """Take records in, and wheels that lie at their files' digests; gives warnings."""
+        warnings = self._claim(records)
+        for record in records:
+            self._put(merged(self.before(record), record))
+        self._hold(records, wheels)
+        return warnings
+
+    def adopt(
+        self, offered: Signed, records: Sequence[Record], wheels: Iterable[Path]
+    ) -> list[str]:
+        """Take in what a publisher has signed elsewhere, and verified records of it; as `add`."""
+        self.roles.adopt(offered, {each.path: write(each) for each in records})
+        warnings = self._claim(records)
+        self._stale |= {each.name for each in records}
+        self._hold(records, wheels)
+        return warnings
+
+    def _claim(self, records: Sequence[Record]) -> list[str]:
+        """Whose the names are: their publisher's from now on, or it is refused; gives warnings."""
         warnings = []
         known = self.publishers()
         # Whose a plugin's name is can be anywhere: for a new name, all shards are read.
@@ -109,11 +128,12 @@ class Repository:
                 claim = register.add(record, self.roles.now.date())
                 self._shard(record.name)[record.name] = claim
                 self._new_names = True
-            self._put(self._merged(record))
+        return warnings
+
+    def _hold(self, records: Iterable[Record], wheels: Iterable[Path]) -> None:
         files = {file.filename: file for record in records for file in record.files}
         for wheel in wheels:
             self._wheels[self.layout.folder / files[wheel.name].path] = wheel
-        return warnings
 
     def change_status(self, publisher: str, name: str, version: str, change: Change) -> Record:
         """What a publisher says of its own version: deprecated, yanked, active again."""
@@ -233,25 +253,10 @@ class Repository:
         self.roles.set_targets(record.publisher, {record.path: write(record)})
         self._stale.add(record.name)
 
-    def _merged(self, record: Record) -> Record:
-        """A version may gain wheels for more machines; what it had stays what it was."""
+    def before(self, record: Record) -> Record | None:
+        """What the index has of a version."""
         data = self.roles.read_target(record.publisher, record.path)
-        if data is None:
-            return record
-        before = read(data, source=record.path)
-        files = {file.filename: file for file in before.files}
-        for file in record.files:
-            old = files.get(file.filename)
-            if old is not None and old.sha256 != file.sha256:
-                raise IndexFailed(
-                    f"{file.filename} is published already, with other content",
-                    remedy="A version never changes: publish a new one.",
-                )
-            files[file.filename] = file
-        ordered = tuple(files[name] for name in sorted(files))
-        # When it was published, and what became of it since, is what it was.
-        kept = {"files": ordered, "published": before.published, "history": before.history}
-        return record.model_copy(update=kept)
+        return None if data is None else read(data, source=record.path)
 
     def _record(self, publisher: str, name: str, version: str) -> Record:
         path = record_path(publisher, name, version)

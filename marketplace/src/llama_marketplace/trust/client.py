@@ -20,9 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_core.errors import plain
 from llama_marketplace.errors import IndexFailed, Untrusted
 from llama_marketplace.index.layout import prefixed, write_whole
 from llama_marketplace.trust.pins import Pins
+from llama_marketplace.trust.roles import OWN
 
 if TYPE_CHECKING:
     from tuf.api.metadata import TargetFile
@@ -130,6 +132,26 @@ class Client:
             found = self._paths[role]
             end = bisect_left(found, f"{prefix}\U0010ffff")
             return found[bisect_left(found, prefix) : end]
+
+    def signed_by(self, publisher: str) -> tuple[Any, Any]:
+        """Which keys a publisher has here, and what it signs for, or None before its first word."""
+        from tuf.api.metadata import Metadata
+
+        with self._verdicts(), self._alone():
+            self._network(DEADLINE_SECONDS)
+            updater = self._open()
+            signed: Any = Metadata.from_file(str(self.metadata / "targets.json")).signed
+            if publisher in OWN or publisher not in signed.delegations.roles:
+                raise IndexFailed(
+                    f"{self.url} knows no publisher '{plain(publisher)}'",
+                    remedy="Send its operator your key's .pub file.",
+                )
+            role = signed.delegations.roles[publisher]
+            snapshot: Any = Metadata.from_file(str(self.metadata / "snapshot.json")).signed
+            if f"{publisher}.json" not in snapshot.meta:
+                return role, None
+            updater.get_targetinfo(f"records/{publisher}/?/?")  # loads and verifies it
+            return role, Metadata.from_file(str(self.metadata / f"{publisher}.json")).signed
 
     def _verified(self, fetcher: FetcherInterface, metadata: Path) -> Updater:
         from tuf.ngclient import Updater, UpdaterConfig

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,14 @@ PUBLISHER_DAYS = 365
 MANY = 100  # files, from which on they are not synced to the disk one by one
 
 
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a publisher has signed on a machine of its own."""
+
+    publisher: str
+    metadata: Metadata[Any]
+
+
 class Roles:
     """The metadata of one index. Changes are kept until `commit` signs and writes them."""
 
@@ -42,6 +51,7 @@ class Roles:
         self._loaded: dict[str, Metadata[Any]] = {}
         self._changed: set[str] = set()
         self._unwritten: set[str] = set()  # in their first version still
+        self._adopted: set[str] = set()  # signed elsewhere, and written as they are
         self._contents: dict[Path, bytes] = {}
 
     @classmethod
@@ -147,6 +157,44 @@ class Roles:
             self._changed.add(name)
         return changed
 
+    def verify(self, offered: Signed) -> None:
+        """Refuse a publisher's word unless it is the next after what is here, under its keys."""
+        from tuf.api.exceptions import RepositoryError
+
+        name, metadata = offered.publisher, offered.metadata
+        if name in (*TOP, *OWN):
+            raise IndexFailed(f"'{plain(name)}' is no publisher")
+        parent, _ = self._role_of(name)
+        try:
+            parent.signed.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
+        except RepositoryError as error:
+            raise IndexFailed(
+                f"this is not signed by the keys that '{name}' has in this index: {error}",
+                remedy="If it has new ones: llama marketplace keys rotate",
+            ) from None
+        here = self.role(name).signed.version - (name in self._unwritten)
+        if metadata.signed.version != here + 1:
+            raise IndexFailed(
+                f"this is signed as version {metadata.signed.version} of what '{name}' says, and "
+                f"{here + 1} would be next: something else was taken in since, or this was",
+                remedy="Its publisher offers it again.",
+            )
+        if not self.now < metadata.signed.expires <= self._expiry(name) + timedelta(days=1):
+            raise IndexFailed(
+                f"this is signed until {metadata.signed.expires:%Y-%m-%d}, and what is here is "
+                f"believed for {PUBLISHER_DAYS} days from now at most"
+            )
+
+    def adopt(self, offered: Signed, contents: Mapping[str, bytes]) -> None:
+        """Take a publisher's own word instead of signing in its name, with what is new of it."""
+        self.verify(offered)
+        targets = offered.metadata.signed.targets
+        for path, data in contents.items():
+            digest = targets[path].hashes["sha256"]
+            self._contents[self.layout.target(path, digest)] = data
+        self._loaded[offered.publisher] = offered.metadata
+        self._adopted.add(offered.publisher)
+
     def read_target(self, name: str, path: str) -> bytes | None:
         """The content that a role signs for now, or None."""
         found = self.role(name).signed.targets.get(path)
@@ -178,14 +226,14 @@ class Roles:
         """Sign and write what changed; the timestamp comes last, and makes it visible at once."""
         from tuf.api.metadata import MetaFile
 
-        if not self._changed and not self._contents:
+        if not self._changed and not self._adopted and not self._contents:
             return []
         snapshot, timestamp = self._loaded["snapshot"].signed, self._loaded["timestamp"].signed
-        written = sorted(self._changed - {"root", "snapshot", "timestamp"})
+        written = sorted((self._changed | self._adopted) - {"root", "snapshot", "timestamp"})
         files: dict[Path, bytes] = {}
         for name in written:
             signed = self.role(name).signed
-            signed.version += name not in self._unwritten
+            signed.version += name not in self._unwritten | self._adopted
             snapshot.meta[f"{name}.json"] = MetaFile(signed.version)
         order = list(written)
         if written or "snapshot" in self._changed:
@@ -197,26 +245,29 @@ class Roles:
             signed = self.role(name).signed
             if name not in written:
                 signed.version += name not in self._unwritten
-            signed.expires = self._expiry(name)
+            if name not in self._adopted:
+                signed.expires = self._expiry(name)
             if name == "timestamp":
                 timestamp.snapshot_meta = MetaFile(snapshot.version)
             file = "timestamp.json" if name == "timestamp" else f"{signed.version}.{name}.json"
             files[self.layout.metadata / file] = self._sign(name, ring)
-        few = len(self._contents) < MANY
+        few, adopted = len(self._contents) < MANY, set(self._adopted)
         for path, data in self._contents.items():
             write_whole(path, data, sync=few)
         if not few:
             sync_all()
         for path, data in files.items():
             write_whole(path, data)
-        for kept in (self._changed, self._unwritten, self._contents):
+        for kept in (self._changed, self._unwritten, self._adopted, self._contents):
             kept.clear()
-        return order
+        return [name for name in order if name not in adopted]
 
     def _sign(self, name: str, ring: KeyRing) -> bytes:
         from tuf.api.serialization.json import JSONSerializer
 
         metadata = self.role(name)
+        if name in self._adopted:
+            return metadata.to_bytes(JSONSerializer(compact=True))
         root = self.role("root").signed
         _, role = self._role_of(name)
         metadata.signatures.clear()
