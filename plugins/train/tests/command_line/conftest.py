@@ -123,7 +123,7 @@ class Llama:
 
     def end(self) -> None:
         for child in self.started:
-            # Asked first: one that is killed leaves the ranks it started to themselves.
+            # Asked first, so that its ranks have ended too when the folder goes.
             with suppress(subprocess.TimeoutExpired):
                 child.terminate()
                 child.wait(30)

@@ -1,16 +1,21 @@
 """The process that watches over the ranks of one machine: torch's elastic agent.
 
-It leaves the ranks' exit codes in a file for whoever started it.
+It leaves the ranks' exit codes in a file for whoever started it, and ends when that one does; the
+ranks end when it does.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+from llama_plugin_train.loop.parent import end_with
+
+AGENT = "LLAMA_TRAIN_AGENT"  # in the ranks' environment: the process that watches over them
 KILL_SECONDS = 5  # a rank that was asked to end has so long
 
 
@@ -21,6 +26,8 @@ def main(told: str) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     about: dict[str, Any] = json.loads(told)
+    end_with(about["parent"])
+    os.environ[AGENT] = str(os.getpid())
     ranks = about["ranks"]
     config = LaunchConfig(
         min_nodes=1,

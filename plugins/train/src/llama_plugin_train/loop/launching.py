@@ -57,6 +57,7 @@ class Torchrun:
             "argv": job.argv,
             "ranks": job.num_ranks,
             "restarts": job.max_restarts,
+            "parent": os.getpid(),
             "codes": str(folder / "codes.json"),
         }
         agent = [sys.executable, "-m", "llama_plugin_train.loop.agent", json.dumps(about)]

@@ -20,6 +20,7 @@ from llama_plugin_train.loop.beginning import configured, remember
 from llama_plugin_train.loop.commands import Commands
 from llama_plugin_train.loop.config import TrainConfig
 from llama_plugin_train.loop.events import Event
+from llama_plugin_train.loop.parent import end_with
 from llama_plugin_train.runs import RunDirectory
 
 Attended = tuple[Callable[[Event], None], Commands]
@@ -43,10 +44,13 @@ def take_part(
     were started, whatever the configuration says."""
     import torch
 
+    from llama_plugin_train.loop.agent import AGENT
     from llama_plugin_train.loop.machine import keep_freed_memory
     from llama_plugin_train.loop.ranks import Ranks
     from llama_plugin_train.loop.trainer import Trainer
 
+    if agent := os.environ.get(AGENT):
+        end_with(int(agent))
     count = int(os.environ.get("WORLD_SIZE", "1"))
     config = configured(folder, {**(overrides or {}), "distributed.ranks": count})
     wanted = config.train.device
