@@ -23,26 +23,31 @@ if TYPE_CHECKING:
     from llama_plugin_train.loop.machine import Machine
 
 
-def fitting(config: TrainConfig) -> tuple[Estimate, DecoderConfig, Machine]:
-    """What is counted; a run that does not fit into memory is an error that says why."""
+def fitting(
+    config: TrainConfig, run: Path | None = None
+) -> tuple[Estimate, DecoderConfig, Machine]:
+    """What is counted; a run that does not fit into memory is an error that says why. `run` is the
+    folder of one that goes on."""
     import torch
 
     from llama_plugin_train.loop.machine import Machine
 
     machine = Machine(config.train)
-    shape = _shape(config)
+    shape = _shape(config, run)
     wanted = estimate(config, shape=shape, half=machine.dtype != torch.float32)
     check_memory(wanted, machine.free_bytes())
     return wanted, shape, machine
 
 
-def estimated(config: TrainConfig) -> dict[str, Any]:
+def estimated(config: TrainConfig, run: Path | None = None) -> dict[str, Any]:
     """What is counted and what is measured."""
-    wanted, shape, machine = fitting(config)
+    wanted, shape, machine = fitting(config, run)
     free = machine.free_bytes()
     per_step = _batch_seconds(config, shape, machine) * config.train.accumulation
     return {
         **wanted.to_json(),
+        "vocab_size": shape.vocab_size,
+        "vocab_size_known": config.model.start is not None or _tokenizer(config, run) is not None,
         "free_bytes": free,
         "steps": config.train.steps,
         "device": str(machine.device),
@@ -54,7 +59,15 @@ def estimated(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _shape(config: TrainConfig) -> DecoderConfig:
+def _tokenizer(config: TrainConfig, run: Path | None) -> Path | None:
+    """The tokenizer that is there; None: it is yet to be trained, and may come out smaller."""
+    if config.tokenizer.path is not None:
+        return Path(config.tokenizer.path)
+    made = None if run is None else run / "tokenizer"
+    return made if made is not None and made.is_dir() else None
+
+
+def _shape(config: TrainConfig, run: Path | None) -> DecoderConfig:
     if config.model.start is not None:
         from llama_plugin_train.models.export import load_folder
 
@@ -64,8 +77,8 @@ def _shape(config: TrainConfig) -> DecoderConfig:
                 f"a run trains decoders, and {config.model.start} holds another model"
             )
         return found
-    if config.tokenizer.path is not None:
-        return config.decoder(Encoder(Path(config.tokenizer.path)).vocab_size)
+    if (tokenizer := _tokenizer(config, run)) is not None:
+        return config.decoder(Encoder(tokenizer).vocab_size)
     return config.decoder(config.tokenizer.vocab_size)
 
 
@@ -100,7 +113,9 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     where = f"{facts['device']} in {facts['dtype']}"
     if facts["ranks"] > 1:
         where += f", {facts['ranks']} ranks"
-    yield f"model     {facts['parameters']:,} parameters"
+    asked = f", if the texts give the {facts['vocab_size']:,} tokens that are asked for"
+    known = facts["vocab_size_known"]
+    yield f"model     {facts['parameters']:,} parameters{'' if known else asked}"
     yield (
         f"tokens    {facts['tokens']:,}: {facts['steps']:,} steps of {facts['tokens_per_step']:,}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import click
 from llama_core.cli.app import Session
 from llama_core.cli.output import emit, json_option
 from llama_core.cli.plugins import pass_session
-from llama_core.errors import LlamaError, plain
+from llama_core.errors import ConfigError, LlamaError, plain
 
 if TYPE_CHECKING:
     from llama_core.plugins import Plugins
@@ -101,19 +101,25 @@ def run(
         overrides["control.tensorboard"] = True
     if resume is not None:
         _refuse_idle({"CONFIG": config, "--data": data, "--run": folder})
-        told, place = configured(resume, overrides), resume
+        told, place = _meant(lambda said: configured(resume, said), overrides), resume
         if before := {k: v for k, v in told_before(resume).items() if k not in overrides}:
             said = ", ".join(f"{name}={json.dumps(value)}" for name, value in before.items())
             session.plugins.announcements.note(f"as this run was told before: {said}")
     else:
-        told = _configuration(config, data, overrides)
-        place = folder or _free(RUNS / (config.stem if config else data[0].absolute().stem))
+        told = _meant(lambda said: _configuration(config, data, said), overrides)
+        wanted = folder or RUNS / (config.stem if config else data[0].absolute().stem)
+        place = folder or _free(wanted)
     if dry_run:
-        facts = estimated(told)
+        facts = estimated(told, resume)
         emit(facts, as_json, lambda: lines(facts))
         return
-    fitting(told)  # said now, before the machine says it in its own way
+    fitting(told, resume)  # said now, before the machine says it in its own way
     if resume is None:
+        if place != wanted:
+            session.plugins.announcements.note(
+                f"{wanted} is there, so this run goes into {place}",
+                remedy=f"To go on with that one instead: llama train --resume {wanted}",
+            )
         begin(told, place, session.plugins.announcements).close()
         overrides = {}
     facts = _done(session.plugins, place, told, overrides)
@@ -150,11 +156,25 @@ def _refuse_idle(options: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{name} does nothing with --resume: the run has its own")
 
 
+def _meant(
+    read: Callable[[Mapping[str, Any]], TrainConfig], overrides: Mapping[str, Any]
+) -> TrainConfig:
+    """The configuration with what was typed; what would be right without it was typed wrong."""
+    try:
+        return read(overrides)
+    except ConfigError as error:
+        if overrides:
+            read({})
+            raise click.UsageError(str(error), click.get_current_context()) from None
+        raise
+
+
 def _configuration(
-    config: Path | None, data: tuple[Path, ...], overrides: dict[str, Any]
+    config: Path | None, data: tuple[Path, ...], said: Mapping[str, Any]
 ) -> TrainConfig:
     from llama_plugin_train.loop.config import TrainConfig
 
+    overrides = dict(said)
     if data:
         overrides["data.sources"] = [
             {"name": path.absolute().stem, "paths": [str(path.absolute())]} for path in data

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from llama_core.cli.output import emit, json_option
-from llama_core.errors import plain
+from llama_core.errors import ConfigError, plain
 from llama_plugin_train.control import past
 from llama_plugin_train.control.client import Control, NotRunning
-from llama_plugin_train.loop.commands import DIALS
+from llama_plugin_train.loop.commands import DIALS, make
 from llama_plugin_train.metrics.lines import line, sparkline
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -154,7 +154,7 @@ def sample(run: Path, prompt: str | None, at: int, seconds: float, as_json: bool
 
 
 class Setting(click.ParamType):
-    """`NAME=NUMBER`."""
+    """`NAME=NUMBER`, of a dial that there is."""
 
     name = "name=value"
 
@@ -166,7 +166,12 @@ class Setting(click.ParamType):
             number = None
         if not equals or type(number) not in (int, float):
             self.fail(f"{value!r} is no NAME=NUMBER, as in learning_rate=1e-4", param, ctx)
-        return name.replace("-", "_"), number
+        dial = name.replace("-", "_")
+        try:
+            make("set", {dial: number})
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return dial, number
 
 
 _DIALS = "\n\n".join(f"{name}: {dial.meaning}." for name, dial in DIALS.items())

@@ -20,6 +20,11 @@ _CHANGEABLE = (
     *("train.steps", "train.log_every", "train.threads", "control", "checkpoints"),
     *("distributed", "evaluation", "train.device", "train.rollbacks", "data.workers"),
 )
+_DIALS = {
+    "optimizer.rate": "learning_rate",
+    "train.accumulation": "accumulation",
+    "train.clip": "clip",
+}
 
 
 def begin(
@@ -59,9 +64,9 @@ def configured(folder: Path, overrides: Mapping[str, Any] | None = None) -> Trai
     for name, value in {**told_before(folder), **(overrides or {})}.items():
         section, _, word = name.partition(".")
         if section not in _CHANGEABLE and name not in _CHANGEABLE:
-            raise RunError(
-                f"{name} cannot be changed in a run that has begun",
-                remedy=f"What can: {', '.join(_CHANGEABLE)}. Begin a new run for the rest.",
-            )
+            rest = f"What can: {', '.join(_CHANGEABLE)}. Begin a new run for the rest."
+            if dial := _DIALS.get(name):
+                rest = f"It has a dial: go on, and llama train set {folder} {dial}={value}"
+            raise RunError(f"{name} cannot be changed in a run that has begun", remedy=rest)
         given[section] = {**given[section], word: value}
     return TrainConfig.from_dict(given, f"the configuration of {folder}")

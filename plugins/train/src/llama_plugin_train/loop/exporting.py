@@ -31,8 +31,9 @@ def export(
     model.load_state_dict(
         {name.removeprefix("model/"): one for name, one in whole.items()}, strict=True
     )
-    folder, new = run / MODEL, run / f"{MODEL}.new"
-    shutil.rmtree(new, ignore_errors=True)
+    folder, aside = run / MODEL, run / f"{MODEL}.new"
+    shutil.rmtree(aside, ignore_errors=True)
+    new = aside if folder.exists() else folder
     try:
         architecture(parts.shape)
     except LlamaError as error:
@@ -48,8 +49,9 @@ def export(
             encodings=encodings(parts.model),
             announcements=announcements,
         )
-    shutil.rmtree(folder, ignore_errors=True)
-    new.rename(folder)
+    if new != folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
     ranks.wait()
     return folder
 

@@ -51,7 +51,7 @@ class SourceSection:
     name: str = told("text", "what the source is called")
     paths: tuple[str, ...] = told(("text.txt",), "files and folders, relative to this file")
     format: Literal["text", "jsonl", "parquet"] | None = told(None, "by default as files end")
-    separator: str | None = told(None, "what parts the documents of a text file")
+    separator: str | None = told(None, "what parts the documents of a text; none: a file is one")
     text_field: str = told("text", "of JSON lines and Parquet: where a text is")
     messages_field: str = told("messages", "where a conversation is; its answers are learnt")
     weight: float = told(1.0, "its share of the rows, beside the others'", least=1e-6)
