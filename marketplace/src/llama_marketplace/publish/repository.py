@@ -28,6 +28,7 @@ from llama_marketplace.index.layout import (
 from llama_marketplace.index.record import Change, Record, read, record_path, write
 from llama_marketplace.publish.merging import merged
 from llama_marketplace.trust.roles import MANY, Roles, Signed
+from llama_marketplace.wheels import WheelRefused, metadata_of
 
 if TYPE_CHECKING:
     from securesystemslib.signer import Key
@@ -221,7 +222,10 @@ class Repository:
                 known = records[0].publisher in verified
                 line = catalogue.write_line(catalogue.summarize(records, verified=known))
             by_shard.setdefault(catalogue_path(name), {})[name] = line
-            for file, data in simple.project_pages(name, records).items():
+            beside = self._metadata(records)
+            pages |= {self.layout.folder / f"{at}{simple.METADATA}": beside[at] for at in beside}
+            digests = {at: hashlib.sha256(data).hexdigest() for at, data in beside.items()}
+            for file, data in simple.project_pages(name, records, digests).items():
                 pages[self.layout.simple / name / file] = data
         lines = {path: self._shard_lines(path, new) for path, new in by_shard.items()}
         self.roles.set_targets("catalogue", lines)
@@ -231,6 +235,21 @@ class Repository:
             for file, data in simple.root_pages(self.all_names()).items():
                 pages[self.layout.simple / file] = data
         return pages
+
+    def _metadata(self, records: Iterable[Record]) -> dict[str, bytes]:
+        """The METADATA of the wheels that lie here, by their path."""
+        found = {}
+        for file in (file for record in records for file in record.files if file.url is None):
+            wheel = self.layout.folder / file.path
+            beside = wheel.with_name(wheel.name + simple.METADATA)
+            if beside.is_file() and not self._anew:
+                found[file.path] = beside.read_bytes()
+            elif wheel.is_file():
+                try:
+                    found[file.path] = metadata_of(wheel)
+                except WheelRefused as error:  # it is not what was published
+                    log.warning("no metadata is given of %s: %s", wheel, error)
+        return found
 
     def _remove_pages_except(self, pages: Mapping[Path, bytes]) -> None:
         for file in self.layout.simple.glob(f"*/{simple.HTML}"):

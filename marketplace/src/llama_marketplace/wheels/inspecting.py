@@ -109,6 +109,13 @@ def inspect(path: Path) -> Inspected:
     )
 
 
+def metadata_of(path: Path) -> bytes:
+    """A wheel's METADATA, byte for byte."""
+    with Archive(path) as archive:
+        info = metadata.read(archive).info
+        return archive.read(f"{info}/METADATA", metadata.MAX_METADATA_BYTES)
+
+
 def _examine(archive: Archive) -> tuple[dict[str, Any], metadata.Metadata]:
     about = metadata.read(archive)
     files = {name: archive.content(name) for name in archive.names}
