@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,32 @@ def test_it_says_what_it_made_and_what_to_do_next(tmp_path: Path) -> None:
         for path in Path(facts["folder"]).rglob("*")
         if path.is_file()
     )
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="a POSIX shell script is run here")
+def test_the_workflow_installs_no_core_that_nobody_chose(tmp_path: Path) -> None:
+    """By its name alone it could be anybody's: whoever has that name on the package index."""
+    assert ask("sampler", "shy", "--yes", "--folder", str(tmp_path / "shy")).exit_code == 0
+    text = (tmp_path / "shy" / ".github" / "workflows" / "test.yml").read_text()
+    steps = text.split("    steps:\n")[1]
+    installs = [line for line in steps.splitlines() if "pip install" in line]
+    assert [line.split("pip install ")[1] for line in installs] == [
+        '"${wanted[@]}"', '-e ".[testing]"',
+    ]  # fmt: skip
+    script = textwrap.dedent(steps.split("run: |\n")[1].split("      - run:")[0])
+    said = tmp_path / "said"
+    (tmp_path / "python").write_text(f'#!/bin/sh\nprintf "%s|" "$@" > {said}\n')
+    (tmp_path / "python").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", "-e", "-o", "pipefail", "-c", script]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (done.returncode, said.exists()) == (1, False)
+    assert "Set the variable LLAMA_CORE" in done.stdout
+    env["LLAMA_CORE"] = "git+https://git.example/core@1f#subdirectory=core *"
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert said.read_text() == "-m|pip|install|git+https://git.example/core@1f#subdirectory=core|*|"
+    readme = (tmp_path / "shy" / "README.md").read_text()
+    assert "`LLAMA_CORE`" in readme
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
