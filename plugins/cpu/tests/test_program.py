@@ -279,6 +279,23 @@ def test_tier_and_threads_by_environment():
     assert devices.stdout.startswith("0 LLAMA_CPU_TIER=sse9")
 
 
+def test_a_tier_named_after_the_first_program_holds_for_the_next(monkeypatch, program):
+    """The environment is read for every program, as that of threads is."""
+    plain = drive.run(program, Part([1, 2, 3]))[0]
+    monkeypatch.setenv("LLAMA_CPU_TIER", "sse9")
+    with pytest.raises(LlamaError, match="LLAMA_CPU_TIER=sse9 does not run here") as failed:
+        CpuBackend(threads=2).compile(*tiny.model(), PLAN)
+    assert "portable" in str(failed.value.remedy)
+    assert np.array_equal(drive.run(program, Part([1, 2, 3]))[0], plain)
+    monkeypatch.setenv("LLAMA_CPU_TIER", "portable")
+    second = CpuBackend(threads=2).compile(*tiny.model(), PLAN)
+    assert native.tier() == "portable"
+    second.close()
+    monkeypatch.delenv("LLAMA_CPU_TIER")
+    CpuBackend(threads=2).compile(*tiny.model(), PLAN).close()
+    assert native.tier() == native.running_tiers()[0]
+
+
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system does not bind threads"
 )

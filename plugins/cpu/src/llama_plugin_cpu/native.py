@@ -85,12 +85,17 @@ def tier() -> str:
     ffi, lib = library()
     name = lib.llama_tier()
     if name == ffi.NULL:
-        raise CpuError(
-            f"LLAMA_CPU_TIER={os.environ.get('LLAMA_CPU_TIER')} does not run here",
-            remedy=f"Choose one of {', '.join(running_tiers())}, or unset it.",
-        )
+        raise not_here()
     text: str = ffi.string(name).decode()
     return text
+
+
+def not_here() -> CpuError:
+    """What to say of a tier that the environment names and this machine has not."""
+    return CpuError(
+        f"LLAMA_CPU_TIER={os.environ.get('LLAMA_CPU_TIER')} does not run here",
+        remedy=f"Choose one of {', '.join(running_tiers())}, or unset it.",
+    )
 
 
 def running_tiers() -> tuple[str, ...]:

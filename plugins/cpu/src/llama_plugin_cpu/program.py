@@ -84,7 +84,8 @@ class CpuProgram:
         )
         out = ffi.new("llama_program **")
         with _tier_lock():
-            native.tier()  # where the environment names a tier that does not run, say so
+            if lib.llama_tier_use(ffi.NULL):  # as the environment has it now
+                raise native.not_here()
             try:
                 if tier != "auto":
                     native.check(lib.llama_tier_use(tier.encode()))
