@@ -3,6 +3,7 @@
     python benchmarks/cpu.py --prepare        environments and models: once, and for long
     python benchmarks/cpu.py --quick --json   the 1.1B shape, in about six minutes
     python benchmarks/cpu.py --json           everything, in an hour and more
+    python benchmarks/cpu.py --shape 8b --as-is --json    one shape, with what was prepared
 
 Every side lives in a process of its own that stands still while others are timed. A round is: what
 the machine can do (`probe.c`), then each metric on each side. Figures are medians of the rounds.
@@ -62,7 +63,7 @@ def speed_row(
     metric: str, its: Cost | str,
 ) -> Row:  # fmt: skip
     plain = metric.removeprefix("engine.")
-    goal = GOALS.get(label, {}).get(metric, Goal()) if shape != "110m" else Goal()
+    goal = GOALS.get(label, {}).get(metric, Goal())
     peers, notes = {}, []
     for peer in sides:
         if peer.is_ours:
@@ -89,7 +90,7 @@ def speed_row(
 
 
 def cost_of(shape: str, one: Model, exact: bool) -> Cost | str:
-    path = one.make(shape)
+    path = one.path(shape)
     return path if isinstance(path, str) else cost(shape, path, exact)
 
 
@@ -103,7 +104,7 @@ def thread_rows(work: Work, shape: str, until: float) -> Iterator[Row]:
     with ExitStack() as stack:
         try:
             both = {n: stack.enter_context(Child(one, shape, n)) for n in (1, 2)}
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             for metric in metrics:
                 name = f"cpu.{shape}.{one.name}.{metric}.threads"
                 yield Row(name, None, "x", note=f"not measured: {error}")
@@ -144,16 +145,20 @@ def step_rows(work: Work) -> Iterator[Row]:
         for model in sides:
             try:
                 children.append(stack.enter_context(Child(model, "260k", 2)))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 reasons[model.name] = str(error)
         for _ in range(max(5, work.repeat)):
-            for child in children:
-                taken.setdefault(child.model.name, []).append(child.ask(**asked)["seconds"] * 1e6)
+            for child in (one for one in children if one.model.name not in reasons):
+                name = child.model.name
+                try:
+                    taken.setdefault(name, []).append(child.ask(**asked)["seconds"] * 1e6)
+                except (ValueError, OSError) as error:
+                    reasons[name] = str(error)
     for one in (side for side in sides if side.is_ours):
         notes = [f"{name}: {why}" for name, why in reasons.items()]
         made = row(f"cpu.260k.{one.name}.step", taken.get(one.name, []), "us", goal="<=60")
         made.peers = {
-            peer.name: statistics.median(taken[peer.name]) if peer.name in taken else None
+            peer.name: statistics.median(taken[peer.name]) if taken.get(peer.name) else None
             for peer in sides
             if not peer.is_ours
         }
@@ -166,12 +171,13 @@ def step_rows(work: Work) -> Iterator[Row]:
 # ---------------------------------------------------------------- the whole of it
 
 GROUPS = (*METRICS, "load", "step", "threads")
+QUICK = ("4bit", "8bit")  # families where there is little time
 PROBES: dict[int, list[Probe]] = {}  # of the whole run, by threads
 
 
 def every_row(work: Work) -> Iterator[Row]:
     families = [name for name in FAMILIES if work.wants(name) or not work.only & set(FAMILIES)]
-    families = [name for name in families if not work.quick or name in ("4bit", "8bit")]
+    families = [name for name in families if not work.quick or name in QUICK]
     began = time.monotonic()
     budget = work.minutes * 60
     if work.wants("load"):
@@ -199,15 +205,13 @@ def prepare(work: Work) -> None:
         for label, family in FAMILIES.items():
             if work.wants(label) or not work.only & set(FAMILIES):
                 for model in work.sides(family):
-                    made = model.make(shape)
+                    made = model.path(shape)
                     print(f"{shape} {model.name}: {made}", flush=True)
                     long = model.side == "llama.cpp" and not long_prompt(shape).is_file()
                     if long and not isinstance(made, str):
                         remember(model, shape)
-    for model in STEP.ours:
-        model.make("260k")
-    for model in STEP.peers:
-        model.make("260k")
+    for model in (*STEP.ours, *STEP.peers):
+        model.path("260k")
 
 
 def remember(model: Model, shape: str) -> None:
@@ -241,6 +245,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="one shape, few sides, few rounds")
     parser.add_argument("--prepare", action="store_true", help="make environments and models only")
+    parser.add_argument(
+        "--as-is", action="store_true", help="make none: a side that has none says so in its rows"
+    )
     parser.add_argument("--shape", action="append", choices=["110m", "1b", "8b"])
     parser.add_argument(
         "--only", default="", metavar="NAME,NAME",
@@ -255,10 +262,13 @@ def main() -> None:
     only = frozenset(args.only.split(",")) - {""}
     if unknown := sorted(only - {*FAMILIES, *GROUPS}):
         parser.error(f"--only: there is no {', '.join(unknown)}")
+    if args.quick and (left := sorted(only & {*FAMILIES} - {*QUICK})):
+        parser.error(f"--quick is of {', '.join(QUICK)} and has no {', '.join(left)}")
     if only and not only & {*GROUPS}:
         only |= {*GROUPS}
     peers = None if args.peer is None else frozenset(args.peer)
     minutes = args.minutes or (5 if args.quick else 90)
+    models.MAKES_NONE = args.as_is
     work = Work(shapes, only, peers, args.repeat, args.quick, minutes)
     if args.prepare:
         prepare(work)

@@ -86,7 +86,7 @@ def memory_row(
         for peer in sides
         if not peer.is_ours
     }
-    path = one.make(shape)
+    path = one.path(shape)
     if one.name not in memory or isinstance(path, str):
         made.note = f"not measured: {reasons.get(one.name, path)}"
         return made

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ CACHE = HERE / ".cache"
 TINY = HERE.parent / "tests" / "fixtures" / "tiny"
 CONTEXT = 16384
 TURN = 16  # rows from layer to layer
+MAKES_NONE = False  # neither environments nor files: what is not there is missing
+MISSING = "not there, and --as-is makes none"
 
 
 def _config(
@@ -129,14 +132,16 @@ def _shapes(c: Mapping[str, Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
 # ---------------------------------------------------------------- files
 
 
-def ours(shape: str, encoding: str) -> Path:
+def ours(shape: str, encoding: str) -> Path | str:
     """A folder with every matrix in one of our encodings; `bf16` is what peers convert."""
     from llama_core.contracts.format import ModelFiles
     from llama_core.model.files.save_folder import save_folder
 
     path = CACHE / shape / encoding.replace(":", "-")
     if not (path / "config.json").is_file():
-        print(f"making {path.name} of {shape}", flush=True)
+        if MAKES_NONE:
+            return MISSING
+        print(f"making {path.name} of {shape}", file=sys.stderr, flush=True)
         files = ModelFiles(
             path, "safetensors", SHAPES[shape], Turned(shape, encoding), tokenizer=_tokenizer(shape)
         )
@@ -165,11 +170,15 @@ def made_by(shape: str, name: str, make: Callable[[Path, Path], str | None]) -> 
         return path
     if why.exists():
         return why.read_text("utf-8")
-    print(f"making {name} of {shape}", flush=True)
+    if MAKES_NONE:
+        return MISSING
+    source = ours(shape, "bf16")
+    assert isinstance(source, Path)  # since what is missing is made
+    print(f"making {name} of {shape}", file=sys.stderr, flush=True)
     part = path.with_name(f".{name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.unlink(missing_ok=True)
-    problem = make(ours(shape, "bf16"), part)
+    problem = make(source, part)
     if problem is None:
         part.rename(path)
         return path
@@ -205,6 +214,9 @@ ENVIRONMENTS: Mapping[str, tuple[str, ...]] = {
 @cache
 def python(name: str) -> Path | str:
     """The Python of one of the environments, or why there is none."""
+    its = HERE / ".envs" / name / "bin" / "python"
+    if MAKES_NONE:
+        return its if its.is_file() else MISSING
     return environment(name, *ENVIRONMENTS[name])
 
 

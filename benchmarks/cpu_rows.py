@@ -73,14 +73,16 @@ class Goal:
     limit: float | None = None  # of what the probe allows
     alone: float | None = None  # times our own batch of one
 
-    def text(self) -> str:
-        said = [
+    def parts(self) -> list[tuple[float | None, str]]:
+        return [
             (self.best, "x best peer"),
             (self.llama_cpp, "x llama.cpp"),
             (self.limit, " of limit"),
             (self.alone, "x batch of 1"),
         ]
-        return ", ".join(f">={value:g}{what}" for value, what in said if value is not None)
+
+    def text(self) -> str:
+        return ", ".join(f">={value:g}{what}" for value, what in self.parts() if value is not None)
 
 
 NARROW = {
@@ -120,17 +122,16 @@ def speed(name: str, metric: str, goal: Goal, found: Figures, fastest: float | N
         made.spread = (min(found.samples), max(found.samples))
         made.ratio = value / best if best else None
         made.fraction_of_limit = value / fastest if fastest else None
-        against = [
-            (goal.best, best),
-            (goal.llama_cpp, theirs),
-            (goal.limit, fastest),
-            (goal.alone, found.alone),
-        ]
-        asked = [(times, base) for times, base in against if times is not None]
-        met = [value >= times * base for times, base in asked if base]
-        if asked and (len(met) == len(asked) or not all(met)):
-            made.holds = all(met)
-        elif asked:
+        bases = (best, theirs, fastest, found.alone)
+        asked = [(part, base) for part, base in zip(goal.parts(), bases, strict=True) if part[0]]
+        measured = [(times or 0, what, value / base) for (times, what), base in asked if base]
+        short = [f"{is_so:.2f}{what}" for times, what, is_so in measured if is_so < times]
+        if short:
+            made.holds = False
+            notes.insert(0, f"missed: {', '.join(short)}")
+        elif len(measured) == len(asked):
+            made.holds = True if asked else None
+        else:
             notes.append("not all that the goal compares with was measured")
         notes += _capped(goal, best, theirs, fastest)
         if made.fraction_of_limit and made.fraction_of_limit > 1.05:

@@ -33,6 +33,13 @@ class Model:
     properties: Mapping[str, str] = field(default_factory=dict)
     quick: bool = False  # also where there is little time
 
+    def path(self, shape: str) -> Path | str:
+        """What `make` gives; why it could not, too, where the disk is full."""
+        try:
+            return self.make(shape)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+
     @property
     def is_ours(self) -> bool:
         return self.side == "ours"
@@ -48,7 +55,7 @@ class Family:
 
 
 def _ours(name: str, encoding: str, act: str | None = "auto", quick: bool = False) -> Model:
-    def make(shape: str) -> Path:
+    def make(shape: str) -> Path | str:
         return models.ours(shape, encoding)
 
     return Model(name, make, act=act, quick=quick)
@@ -137,9 +144,9 @@ class Child:
             python = models.python(ENVIRONMENTS[model.side])
             if not isinstance(python, Path):
                 raise ValueError(f"not installed: {python}")
-        path = model.make(shape)
+        path = model.path(shape)
         if not isinstance(path, Path):
-            raise ValueError(f"not converted: {path}")
+            raise ValueError(f"no file: {path}")
         if cold:
             forget(path)
             if model.is_ours:  # a peer's cold start leaves ours warm
