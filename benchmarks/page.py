@@ -2,13 +2,16 @@
 
     python benchmarks/page.py        writes docs/benchmarks.md, docs/benchmarks/*.svg, history.json
 
-A report is what a benchmark printed with --json; `history.json` keeps the figures of every report
-that was ever shown, so that a change is seen. Notes stay in the reports, which say most.
+A report is what a benchmark printed with --json, and is known by its file's name: one benchmark
+may have several, of parts that were run one by one. `history.json` keeps the figures of every
+report that was ever shown, so that a change is seen. Of the notes a page has what tells by how much
+a goal was missed ("missed: ...") and why a row was not measured; the rest stays in the reports.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 DOCS = Path(__file__).parent.parent / "docs"
 REPORTS = DOCS / "benchmarks"
 HISTORY = REPORTS / "history.json"
-MOST = 80  # rows of a table; of a longer report only what missed its goal or was not measured
+MOST = 150  # rows of a table; of a longer report only what missed its goal or was not measured
 WIDTH, LABEL, BAR, GAP = 900, 330, 16, 10
 OURS, THEIRS = "#2563a8", "#9aa5b1"
 
@@ -25,8 +28,16 @@ Report = Mapping[str, Any]
 
 
 def reports() -> list[Report]:
-    found = sorted(path for path in REPORTS.glob("*.json") if path != HISTORY)
-    return [json.loads(path.read_text("utf-8")) for path in found]
+    """In the order of their files' names, which are theirs."""
+    found = []
+    for path in sorted(REPORTS.glob("*.json")):
+        if path == HISTORY:
+            continue
+        try:
+            found.append(json.loads(path.read_text("utf-8")) | {"name": path.stem})
+        except ValueError as error:
+            sys.exit(f"{path} is no report ({error}): wait for its benchmark, or remove it")
+    return found
 
 
 # ---------------------------------------------------------------- history
@@ -90,7 +101,9 @@ def best(row: Mapping[str, Any]) -> str:
 
 
 def line(row: Mapping[str, Any], earlier: Mapping[str, float]) -> str:
-    verdict = {True: "holds", False: "**missed**", None: ""}[row["holds"]]
+    short = [part for part in row["note"].split("; ") if part.startswith("missed: ")]
+    missed = f"**{', '.join(short) or 'missed'}**"
+    verdict = {True: "holds", False: missed, None: ""}[row["holds"]]
     spread = "" if row["spread"] is None else " to ".join(number(each) for each in row["spread"])
     shown = "not measured" if row["value"] is None else f"{number(row['value'])} {row['unit']}"
     was = earlier.get(row["metric"])
@@ -120,6 +133,7 @@ def section(report: Report, kept: Mapping[str, list[dict[str, Any]]]) -> list[st
     if plot is not None:
         (REPORTS / f"{name}.svg").write_text(plot, "utf-8")
         made += [f"![{name}: ours beside peers](benchmarks/{name}.svg)", ""]
+    unmeasured = [row for row in rows if row["value"] is None]
     if len(rows) > MOST:
         rows = [row for row in rows if row["holds"] is False or row["value"] is None]
         if not rows:
@@ -132,6 +146,10 @@ def section(report: Report, kept: Mapping[str, list[dict[str, Any]]]) -> list[st
         *(line(row, earlier) for row in rows),
         "",
     ]
+    if unmeasured:
+        made += ["Not measured:", ""]
+        made += [f"- `{row['metric']}`: {row['note'] or 'no reason given'}" for row in unmeasured]
+        made += [""]
     return made
 
 
@@ -139,12 +157,15 @@ def section(report: Report, kept: Mapping[str, list[dict[str, Any]]]) -> list[st
 
 
 def draw(report: Report) -> str | None:
-    """Bars of ours and of every peer, a group a row; None where nothing has a peer."""
-    groups = []
+    """Bars of ours and of every peer, a group a row, of those with a goal where there are any; None
+    where nothing has a peer."""
+    groups, asked = [], []
     for row in report["rows"]:
         peers = {name: value for name, value in row["peers"].items() if value is not None}
         if peers and row["value"] is not None:
             groups.append((f"{row['metric']} ({row['unit']})", {"ours": row["value"], **peers}))
+            asked += groups[-1:] if row["goal"] else []
+    groups = asked or groups
     if not groups:
         return None
     made, y = [], GAP
