@@ -98,6 +98,9 @@ def test_a_text_may_come_from_a_pipe(folder: Path, prose: Path) -> None:
         (b"a" * 90, ["--act", "q8:0"], "For instance: q8:32"),
         (b"a" * 90, ["--plot", "nowhere/x.svg"], "there is no folder nowhere"),
         (b"a" * 90, ["--stop", "x"], "--stop does nothing without --suite"),
+        (b"a" * 90, ["--drafter", "ngram"], "--drafter does nothing without --suite"),
+        (b"a" * 90, ["--top-k", "4"], "--top-k does nothing without --suite"),
+        (b"a" * 90, ["--transform", "dry"], "--transform does nothing without --suite"),
         (b"a" * 90, ["--against-backend", "reference"], "does nothing without --against"),
     ],
 )
@@ -147,6 +150,29 @@ def test_questions_without_an_answer_are_said(folder: Path, tmp_path: Path) -> N
     done = evaluate(folder, "--suite", suite)
     assert (done.code, done.out) == (1, "")
     assert "could be answered: prompt and answer may have" in done.err
+
+
+def test_a_suite_is_answered_by_what_was_named(folder: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text(json.dumps({"prompt": "abc" * 9, "answer": "x", "skill": "s"}))
+
+    def asked(*words: str) -> tuple[str, Any]:
+        done = evaluate(folder, "--suite", suite, "--max-tokens", 24, *words, "--json")
+        assert (done.code, done.err) == (0, "")
+        (answer,) = done.json["answers"]
+        return answer["given"], done.json["used"]
+
+    plain, used = asked()
+    assert used["sampler"]["name"] == "greedy"
+    drafted, used = asked("--drafter", "ngram")
+    assert drafted == plain
+    assert used["drafter"]["draft_tokens"] > 0
+    warm = ("--sampler", "mirostat:tau=5", "--seed")
+    first, used = asked(*warm, "1")
+    assert used["sampler"] == {"name": "mirostat", "plugin": "builtin", "options": {"tau": 5}}
+    assert first == asked(*warm, "1")[0]
+    assert len({first, asked(*warm, "2")[0], plain}) == 3
+    assert asked("--temperature", "3", "--seed", "1")[0] != plain
 
 
 def test_a_suite_that_the_model_brings_is_asked_by_its_name(tmp_path: Path) -> None:

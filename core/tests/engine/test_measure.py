@@ -266,6 +266,25 @@ def test_bench_in_json_with_a_profile(folder: Path, tmp_path: Path) -> None:
     assert {"step", "phase", "node"} <= kinds
 
 
+def test_bench_by_name_measures_what_was_named(folder: Path) -> None:
+    drafter, sampler = "ngram:longest=3", "mirostat:tau=3"
+    few = (*SMALL, "--max-tokens", 12, "--prompt-tokens", 20)
+    chain = ("--sampler", sampler, "--transform", "dry:multiplier=0.8")
+    facts = llama("bench", folder, *few, *chain, "--json").json
+    assert facts["used"] == {
+        "transforms": ["dry:multiplier=0.8"],
+        "sampler": sampler,
+        "drafter": [None],
+    }
+    facts = llama("bench", folder, *few, "--drafter", drafter, "--json").json
+    (guessed,) = facts["used"]["drafter"]
+    assert (guessed["name"], guessed["options"]) == ("ngram", {"longest": 3})
+    assert guessed["draft_tokens"] >= guessed["accepted_tokens"] > 0
+    told = llama("bench", folder, *few, "--drafter", drafter).out.splitlines()[-1]
+    assert told.startswith("drafter ngram: ")
+    assert told.endswith(" guessed tokens were right")
+
+
 def test_a_prompt_leaves_room_for_the_answer(folder: Path) -> None:
     """Where nobody said how long prompts are, they fit the model's context."""
     longest = CONFIG["max_position_embeddings"]
@@ -300,6 +319,9 @@ def test_bench_of_a_shape_is_a_table(tmp_path: Path) -> None:
     [
         (["--batch", "1,x"], "'1,x' is no list of numbers above 0"),
         (["--against", "referense", *SMALL], "Did you mean 'reference'?"),
+        (["--sampler", "mirostad", *SMALL], "Did you mean 'mirostat'?"),
+        (["--drafter", "ngrm", *SMALL], "Did you mean 'ngram'?"),
+        (["--drafter", "ngram", "--random"], "nothing to guess of what --random weights"),
     ],
 )
 def test_bench_says_what_cannot_be(folder: Path, args: list[str], words: str) -> None:

@@ -130,7 +130,7 @@ def test_right_is_the_very_text_but_for_space_around_it(folder: Path, plugins: P
             Question(f"{truth}!", "echo", "Once"),
             Question(said(loaded, "upon"), "other", "upon"),
         ]
-        replies = ask(loaded, questions, max_tokens=4)
+        replies = ask(loaded, questions, Params(max_tokens=4))
     assert [reply.right for reply in replies] == [True, False, True]
     assert [(s.name, s.right, s.asked) for s in by_skill(replies)] == [
         ("echo", 1, 2),
@@ -145,7 +145,7 @@ def test_a_question_that_fails_is_not_right_and_stops_no_other(
     with load(folder, plugins=plugins, backend="reference") as loaded:
         questions = [Question("x", "long", "a" * 600), Question(said(loaded, "b"), "short", "b")]
         told: list[None] = []
-        replies = ask(loaded, questions, max_tokens=4, progress=lambda: told.append(None))
+        replies = ask(loaded, questions, Params(max_tokens=4), progress=lambda: told.append(None))
     assert [reply.right for reply in replies] == [False, True]
     assert "600" in str(replies[0].error)
     assert len(told) == 2
@@ -154,7 +154,9 @@ def test_a_question_that_fails_is_not_right_and_stops_no_other(
 def test_an_answer_ends_before_a_stop_text(folder: Path, plugins: Plugins) -> None:
     with load(folder, plugins=plugins, backend="reference") as loaded:
         truth = said(loaded, "Once")
-        (reply,) = ask(loaded, [Question("x", "s", "Once")], max_tokens=4, stop=(truth[-1],))
+        (reply,) = ask(
+            loaded, [Question("x", "s", "Once")], Params(max_tokens=4, stop=(truth[-1],))
+        )
     assert reply.text == truth[: truth.index(truth[-1])]
 
 
@@ -164,7 +166,7 @@ def test_messages_need_a_chat_template(folder: Path, plugins: Plugins) -> None:
         load(folder, plugins=plugins, backend="reference") as loaded,
         pytest.raises(ChatError, match="no chat template"),
     ):
-        ask(loaded, [question])
+        ask(loaded, [question], Params())
 
 
 def test_messages_go_through_the_models_template(
@@ -176,7 +178,7 @@ def test_messages_go_through_the_models_template(
     with load(made, plugins=plugins, backend="reference") as loaded:
         truth = said(loaded, "Once")
         question = Question(truth, "s", messages=({"role": "user", "content": "Once"},))
-        (reply,) = ask(loaded, [question], max_tokens=4)
+        (reply,) = ask(loaded, [question], Params(max_tokens=4))
     assert reply.right
 
 

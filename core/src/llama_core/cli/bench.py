@@ -18,11 +18,14 @@ import numpy as np
 from llama_core import __version__
 from llama_core.cli.app import Session
 from llama_core.cli.doctor import cores, memory_bytes
-from llama_core.cli.loading import act_option, complete_model, rewrite_option
+from llama_core.cli.loading import act_option, complete_model, drafter_option, rewrite_option
+from llama_core.cli.named import Pair, check, drafted, drafting, spelled
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.profiling import profile_option, profiling
 from llama_core.cli.progress import progress
+from llama_core.cli.sampling import chain_options, params
+from llama_core.errors import LlamaError
 
 if TYPE_CHECKING:
     from llama_core.engine.measure import Row, Side, Work
@@ -70,6 +73,8 @@ PROMPT_TOKENS = 512
 @click.option("--threads", type=click.IntRange(1), help="Of backends that have this option.")
 @rewrite_option
 @act_option
+@drafter_option
+@chain_options
 @click.option(
     "--random", is_flag=True, help="Fill the shape of MODEL's config.json with random weights."
 )
@@ -88,18 +93,27 @@ def command(
     threads: int | None,
     rewrite: tuple[tuple[str, dict[str, Any]], ...],
     act: str,
+    drafter: Pair | None,
     random: bool,
     profile: Path | None,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Measure how fast MODEL is: its program alone, and with the engine around it.
 
     Shown are the median and the range of the rounds. Each round has new prompts of random tokens.
     With --against both backends get the same tokens, one after the other in every round.
+
+    --sampler, --transform and --drafter are of the engine: the program alone chooses greedily. How
+    much of a text a drafter guesses rightly, prompts of random tokens do not tell.
     """
     from llama_core.engine import measure as run
     from llama_core.engine.subject import Wanted, context_of
 
+    if drafter is not None and random:
+        raise click.UsageError("--drafter has nothing to guess of what --random weights answer")
+    chosen = replace(params(said, {}), seed=0)
+    check(session.plugins, said)
     if prompt_tokens is None:
         context = context_of(session.plugins, model, random=random)
         left = PROMPT_TOKENS if context is None else context - max_tokens
@@ -114,6 +128,8 @@ def command(
         rewrite,
         random,
         act,
+        chosen,
+        drafter,
     )
     both = [wanted] if against is None else [wanted, replace(wanted, backend=against)]
     with ExitStack() as stack:
@@ -121,6 +137,10 @@ def command(
             sides = run.measure(
                 session.plugins, work, both, lambda one: stack.callback(one.close), tick
             )
+        guessed = [drafting(side.subject.engine, drafter) for side in sides]
+        for one in guessed:
+            if one is not None and one["fault"]:
+                raise LlamaError(f"nothing was measured with a drafter: {one['fault']}")
         rows = run.rows(work, *sides)
         subject = sides[0].subject
         if profile is not None:
@@ -131,7 +151,16 @@ def command(
             )
             with profiling(subject.engine, profile):
                 run.answers(subject, prompts.astype(np.int32), max_tokens)
-    emit(_report(session.plugins, work, sides, rows), as_json, lambda: _lines(work, sides, rows))
+    used = {
+        "transforms": [spelled(pair) for pair in said["transform"]],
+        "sampler": spelled(said["sampler"]) if said["sampler"] else "greedy",
+        "drafter": guessed,
+    }
+    emit(
+        {**_report(session.plugins, work, sides, rows), "used": used},
+        as_json,
+        lambda: [*_lines(work, sides, rows), *(line for one in guessed for line in drafted(one))],
+    )
 
 
 def _report(

@@ -15,13 +15,16 @@ from llama_core.cli.files import NewFile, write_text
 from llama_core.cli.loading import (
     act_option,
     complete_model,
+    drafter_option,
     opened,
     rewrite_option,
     waiting,
 )
+from llama_core.cli.named import Pair, check, drafted, postprocessor_option, used
 from llama_core.cli.output import emit, json_option, table
 from llama_core.cli.plugins import pass_session
 from llama_core.cli.progress import progress
+from llama_core.cli.sampling import params, sampling_options
 from llama_core.engine.load import Loaded, load
 from llama_core.engine.request import Limits
 from llama_core.errors import LlamaError
@@ -66,12 +69,9 @@ class How(NamedTuple):
 @click.option("--against-backend", help="The one --against runs on; MODEL's by default.")
 @rewrite_option
 @act_option
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1),
-    help=f"Of an answer to a suite's question.  [default: {MAX_TOKENS}]",
-)
-@click.option("--stop", multiple=True, help="End an answer to a suite's question before this text.")
+@drafter_option
+@sampling_options
+@postprocessor_option
 @click.option("--plot", type=NewFile(), help="Draw the curves into this SVG file.")
 @json_option
 @pass_session
@@ -86,10 +86,10 @@ def command(
     against_backend: str | None,
     rewrite: Rewriting,
     act: str,
-    max_tokens: int | None,
-    stop: tuple[str, ...],
+    drafter: Pair | None,
     plot: Path | None,
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Measure MODEL on a text (perplexity; with --against, divergence) or on a suite of questions.
 
@@ -97,6 +97,10 @@ def command(
     text, where the tokenizer puts one, and every token but the first is scored by those before it
     in its window. What fills no window at the end is left out. The base takes its activations as
     they are.
+
+    A suite's questions are asked as they stand in it. The likeliest token is chosen where no
+    --temperature and no --sampler is given, and an answer has at most 64 tokens where no
+    --max-tokens are. What says how to answer does nothing to a text.
     """
     if (text is None) == (suite is None):
         raise click.UsageError("give one of --text and --suite")
@@ -105,10 +109,12 @@ def command(
     how = How(backend, rewrite, act)
     if suite is not None:
         _refuse_idle("--text", {"--against": against, "--window": window, "--plot": plot})
-        most = max_tokens or MAX_TOKENS
-        _suite(session, model, how, suite, most, stop, as_json)
+        said["max_tokens"] = said["max_tokens"] or MAX_TOKENS
+        _suite(session, model, how, drafter, suite, said, as_json)
         return
-    _refuse_idle("--suite", {"--max-tokens": max_tokens, "--stop": stop or None})
+    answering = {"drafter": drafter, **said}
+    idle = {f"--{name.replace('_', '-')}": value for name, value in answering.items()}
+    _refuse_idle("--suite", {name: None if value == () else value for name, value in idle.items()})
     base = How(against_backend or backend)
     found = _text(session, model, _decoded(text), window, how, against, base)
     from llama_core.cli import eval_report as report
@@ -191,26 +197,30 @@ def _suite(
     session: Session,
     model: str,
     how: How,
+    drafter: Pair | None,
     given: str,
-    max_tokens: int,
-    stop: tuple[str, ...],
+    said: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     from llama_core.engine import suite
     from llama_core.engine.finding import find_model
 
+    chosen = params(said, {})
+    check(session.plugins, said)
     path = suite.find_suite(given, find_model(session.plugins, model).path)
     questions = suite.read_suite(path)
-    with opened(session, model, program=None, context=None, **how._asdict()) as loaded:
+    options = {**how._asdict(), "drafter": drafter}
+    with opened(session, model, program=None, context=None, **options) as loaded:
         with progress("questions", len(questions)) as tick:
-            replies = suite.ask(loaded, questions, max_tokens=max_tokens, stop=stop, progress=tick)
-        name, chosen = loaded.name, loaded.choice.name
+            replies = suite.ask(loaded, questions, chosen, progress=tick)
+        name, backend, through = loaded.name, loaded.choice.name, used(loaded, chosen)
     if all(reply.error for reply in replies):
         raise LlamaError(f"no question of {path} could be answered: {replies[0].error}")
     skills = suite.by_skill(replies)
     facts = {
         "model": name,
-        "backend": chosen,
+        "backend": backend,
+        "used": through,
         "suite": str(path),
         "skills": [{**asdict(skill), "share": skill.share} for skill in skills],
         "answers": [
@@ -224,7 +234,7 @@ def _suite(
             for reply in replies
         ],
     }
-    emit(facts, as_json, lambda: _suite_lines(skills, replies))
+    emit(facts, as_json, lambda: [*_suite_lines(skills, replies), *drafted(through["drafter"])])
 
 
 def _suite_lines(skills: Sequence[Skill], replies: Sequence[Reply]) -> Iterator[str]:

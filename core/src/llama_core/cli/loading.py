@@ -32,16 +32,19 @@ act_option = click.option(
 )
 
 
+drafter_option = click.option(
+    "--drafter",
+    type=DRAFTER,
+    metavar=METAVAR,
+    help="Guess tokens for the model to verify, e.g. ngram: the same answer, maybe sooner.",
+)
+
+
 def model_options(command: F) -> F:
     """Add `--backend`, `--program`, `--context`, `--act`, `--rewrite` and `--drafter`; `opened`
     takes them."""
     for option in (
-        click.option(
-            "--drafter",
-            type=DRAFTER,
-            metavar=METAVAR,
-            help="Guess tokens for the model to verify, e.g. ngram: the same answer, maybe sooner.",
-        ),
+        drafter_option,
         rewrite_option,
         act_option,
         click.option(

@@ -20,6 +20,7 @@ from llama_core.engine.request import Link, Params, Use
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from llama_core.engine.engine import Engine
     from llama_core.engine.load import Loaded
     from llama_core.plugins import Plugins
 
@@ -105,15 +106,19 @@ NAMED = {each.name: each for each in (TRANSFORM, SAMPLER, POSTPROCESSOR)}  # of 
 MANY = ("transform", "postprocessor")  # may be several
 
 
+postprocessor_option = click.option(
+    "--postprocessor", multiple=True, type=POSTPROCESSOR, metavar=METAVAR,
+    help="Pass the answer through this; several in their order.",
+)  # fmt: skip
+preprocessor_option = click.option(
+    "--preprocessor", multiple=True, type=PREPROCESSOR, metavar=METAVAR,
+    help="Show the prompt to this first; several in their order.",
+)  # fmt: skip
+
+
 def processor_options(command: F) -> F:
     """Add `--preprocessor` and `--postprocessor`."""
-    for kind, text in (
-        (POSTPROCESSOR, "Pass the answer through this; several in their order."),
-        (PREPROCESSOR, "Show the prompt to this first; several in their order."),
-    ):
-        flag = click.option(f"--{kind.name}", multiple=True, type=kind, metavar=METAVAR, help=text)
-        command = flag(command)
-    return command
+    return preprocessor_option(postprocessor_option(command))
 
 
 def uses(pairs: Iterable[Pair]) -> tuple[Use, ...]:
@@ -157,22 +162,34 @@ def used(loaded: Loaded, params: Params, preprocessors: Iterable[Use] = ()) -> d
         owner = loaded.plugins.resolve(kind, one.name).plugin.name
         return {"name": one.name, "plugin": owner, "options": dict(one.options)}
 
-    drafter = None
-    if loaded.drafter is not None:
-        drafting = loaded.engine.engine.drafting
-        drafter = {
-            "name": drafting.name,
-            "plugin": drafting.owner,  # which a fault may have put in quarantine since
-            "options": dict(loaded.drafter[1]),
-            "drafts": drafting.num_drafts,
-            "draft_tokens": drafting.num_draft_tokens,
-            "accepted_tokens": drafting.num_accepted,
-            "fault": drafting.fault,
-        }
     return {
         "preprocessors": [told("preprocessor", one) for one in preprocessors],
         "transforms": [told("transform", one) for one in params.transforms],
         "sampler": told("sampler", params.sampler),
         "postprocessors": [told("postprocessor", one) for one in params.postprocessors],
-        "drafter": drafter,
+        "drafter": drafting(loaded.engine.engine, loaded.drafter),
     }
+
+
+def drafting(engine: Engine, asked: tuple[str, Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    """What a drafter that was asked for has guessed, and how much of that was right."""
+    if asked is None:
+        return None
+    found = engine.drafting
+    return {
+        "name": found.name,
+        "plugin": found.owner,  # which a fault may have put in quarantine since
+        "options": dict(asked[1]),
+        "drafts": found.num_drafts,
+        "draft_tokens": found.num_draft_tokens,
+        "accepted_tokens": found.num_accepted,
+        "fault": found.fault,
+    }
+
+
+def drafted(facts: Mapping[str, Any] | None) -> list[str]:
+    """The same in a line, where there was one."""
+    if facts is None:
+        return []
+    right = f"{facts['accepted_tokens']:,} of {facts['draft_tokens']:,} guessed tokens"
+    return [f"drafter {facts['name']}: {right} were right"]

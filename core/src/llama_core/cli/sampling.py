@@ -46,16 +46,21 @@ _OF_MODELS = ("temperature", *_OF_SAMPLING, "repetition_penalty")
 _NOT_LINKS = ("max_tokens", "seed", "stop", "transform", "sampler", "postprocessor")
 
 
-def sampling_options(command: F) -> F:
-    """Add `--sampler`, `--transform`, an option for each number, and `--stop`; none has a default
-    of its own."""
+def chain_options(command: F) -> F:
+    """Add `--sampler` and `--transform`."""
     text = "Choose a token by this, from what transforms and numbers left, e.g. mirostat."
     command = click.option("--sampler", type=SAMPLER, metavar=METAVAR, help=text)(command)
     text = "Change the logits by this, behind what the numbers do; several in their order."
     transform = click.option(
         "--transform", multiple=True, type=TRANSFORM, metavar=METAVAR, help=text
     )
-    command = transform(command)
+    return transform(command)
+
+
+def sampling_options(command: F) -> F:
+    """Add `--sampler`, `--transform`, an option for each number, and `--stop`; none has a default
+    of its own."""
+    command = chain_options(command)
     text = "End the answer before this text."
     stop = click.option("--stop", multiple=True, type=Text(), help=text, callback=_not_empty)
     command = stop(command)

@@ -11,7 +11,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llama_core.contracts.step import Want
 from llama_core.engine.engine import Engine
 from llama_core.engine.evaluate import stretch
-from llama_core.engine.request import Params, Request, Update
+from llama_core.engine.request import Request, Update
 from llama_core.engine.subject import Subject, Wanted, open_subject
 from llama_core.errors import LlamaError
 from llama_core.plugins import Plugins
@@ -201,7 +201,7 @@ def _feed(
 def _stream(subject: Subject, prompt: Ints, max_tokens: int) -> tuple[float, float]:
     """Seconds to the first token of an answer, and from there to its last."""
     began = time.perf_counter()
-    subject.engine.add(_request("one", prompt, max_tokens))
+    subject.engine.add(_request(subject, "one", prompt, max_tokens))
     first = ended = 0.0
     updates = []
     for update in _updates(subject.engine):
@@ -214,7 +214,7 @@ def _stream(subject: Subject, prompt: Ints, max_tokens: int) -> tuple[float, flo
 
 def answers(subject: Subject, prompts: Iterable[Ints], max_tokens: int) -> float:
     """Seconds until requests that were sent at once are all answered in full."""
-    requests = [_request(f"r{n}", prompt, max_tokens) for n, prompt in enumerate(prompts)]
+    requests = [_request(subject, f"r{n}", prompt, max_tokens) for n, prompt in enumerate(prompts)]
     began = time.perf_counter()
     for request in requests:
         subject.engine.add(request)
@@ -246,8 +246,9 @@ def _updates(engine: Engine) -> Iterator[Update]:
                 yield update
 
 
-def _request(name: str, prompt: Ints, max_tokens: int) -> Request:
-    return Request(name, tuple(prompt.tolist()), Params(max_tokens=max_tokens, ignore_eos=True))
+def _request(subject: Subject, name: str, prompt: Ints, max_tokens: int) -> Request:
+    params = replace(subject.params, max_tokens=max_tokens, ignore_eos=True)
+    return Request(name, tuple(prompt.tolist()), params)
 
 
 # ---------------------------------------------------------------- figures

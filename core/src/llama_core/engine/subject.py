@@ -27,7 +27,7 @@ from llama_core.engine.finding import (
 )
 from llama_core.engine.load import load
 from llama_core.engine.memory import kv_bytes_for
-from llama_core.engine.request import Limits
+from llama_core.engine.request import Limits, Params
 from llama_core.errors import ConfigError
 from llama_core.model.architectures import model_type, text_config
 from llama_core.model.generated import random_weights
@@ -47,6 +47,8 @@ class Wanted:
     rewrite: Sequence[tuple[str, Mapping[str, Any]]] = ()
     random: bool = False  # weights, in the shape that a config tells
     act: str = "auto"
+    params: Params = field(default_factory=Params)  # of every answer, but for its length
+    drafter: tuple[str, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Subject:
     engine: Engine  # for one caller; a thread that would drive it has nothing to do
     load_seconds: float
     close: Callable[[], None]
+    params: Params = field(default_factory=Params)
 
 
 def context_of(plugins: Plugins, reference: str, *, random: bool) -> int | None:
@@ -88,6 +91,7 @@ def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
         plan=plan,
         limits=_limits(wanted),
         act=wanted.act,
+        drafter=wanted.drafter,
     )
     subject = Subject(
         loaded.name,
@@ -97,6 +101,7 @@ def open_subject(plugins: Plugins, wanted: Wanted) -> Subject:
         loaded.engine.engine,
         loaded.load_seconds,
         loaded.close,
+        wanted.params,
     )
     if getattr(loaded.program, "whole", False):
         subject.close()
@@ -132,8 +137,9 @@ def _made_up(plugins: Plugins, wanted: Wanted) -> Subject:
     engine = Engine(made.program, made.limits, plugins=plugins)
     seconds = time.monotonic() - began
     return Subject(
-        f"{name} (random)", made.choice, made.plan, made.program, engine, seconds, engine.close
-    )
+        f"{name} (random)", made.choice, made.plan, made.program, engine, seconds, engine.close,
+        wanted.params,
+    )  # fmt: skip
 
 
 def _config(path: Path) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""Questions with one right answer each, asked greedily and counted by skill.
+"""Questions with one right answer each, asked and counted by skill.
 
 A suite is a file of JSON lines: `prompt` or `messages`, `answer`, `skill`. An answer is right where
 it is the very text, but for space around it. A model may bring suites in its folder.
@@ -133,16 +133,14 @@ def _question(line: str) -> Question | str:
 def ask(
     loaded: Loaded,
     questions: Sequence[Question],
+    params: Params,
     *,
-    max_tokens: int = 64,
-    stop: tuple[str, ...] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> list[Reply]:
-    """Every question, greedily and many at once. A question that fails is not right."""
+    """Every question, many at once. A question that fails is not right."""
     template = None
     if any(question.messages for question in questions):
         template = chat_template(loaded.files, loaded.tokenizer)
-    params = Params(max_tokens=max_tokens, stop=stop)
     requests = [
         Request(f"question-{number}", _tokens(loaded, question, template), params)
         for number, question in enumerate(questions)
