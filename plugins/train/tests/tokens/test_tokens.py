@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,18 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     assert any("instead of 5000" in text for text in said.counts)
     with pytest.raises(LlamaError, match="already there"):
         train(TokenizerConfig(vocab_size=300), corpus(), tmp_path / "small")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_text_that_cannot_be_read_is_said_in_its_own_words(tmp_path: Path, kind: Any) -> None:
+    def texts() -> Iterator[str]:
+        yield from corpus()
+        raise LlamaError("b.txt is no text", remedy="Leave it out.")
+
+    with pytest.raises(LlamaError) as refused:
+        train(TokenizerConfig(vocab_size=400, kind=kind), texts(), tmp_path / "none")
+    assert str(refused.value) == "b.txt is no text. Leave it out."
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:

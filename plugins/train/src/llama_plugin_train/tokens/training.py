@@ -68,6 +68,8 @@ def train_tokenizer(
         with native_faults("cannot train the tokenizer"):
             core = _bpe(config, counted) if config.kind == "bpe" else _unigram(config, counted)
     except TokenizerError as error:
+        if counted.fault is not None:  # of a file, with a remedy of its own
+            raise counted.fault from None
         remedy = "Ask for more tokens, or give other text."
         raise TokenizerError(error.message, remedy=remedy) from error
     if counted.characters == 0:
@@ -94,16 +96,21 @@ def train_tokenizer(
 
 
 class _Counted:
-    """Texts on their way to the trainer, a tick for how much there was."""
+    """Texts on their way to the trainer: how much there was, and what ended them too soon."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = texts
         self.characters = 0
+        self.fault: LlamaError | None = None
 
     def __iter__(self) -> Iterator[str]:
-        for text in self._texts:
-            self.characters += len(text)
-            yield text
+        try:
+            for text in self._texts:
+                self.characters += len(text)
+                yield text
+        except LlamaError as error:
+            self.fault = error
+            raise
 
 
 def _bpe(config: TokenizerConfig, texts: Iterable[str]) -> Any:
