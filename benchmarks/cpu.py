@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import cpu_models as models
+from cpu_calls import call_rows
 from cpu_loading import load_rows
 from cpu_rounds import METRICS, Found, Work, long_prompt, may, once, probe, probe_program, rounds
 from cpu_rows import GOALS, Cost, Figures, Goal, Probe, cost, speed
@@ -170,7 +171,7 @@ def step_rows(work: Work) -> Iterator[Row]:
 
 # ---------------------------------------------------------------- the whole of it
 
-GROUPS = (*METRICS, "load", "step", "threads")
+GROUPS = (*METRICS, "load", "step", "calls", "threads")
 QUICK = ("4bit", "8bit")  # families where there is little time
 PROBES: dict[int, list[Probe]] = {}  # of the whole run, by threads
 
@@ -186,6 +187,8 @@ def every_row(work: Work) -> Iterator[Row]:
                 yield from load_rows(work, shape, label)
     if work.wants("step"):
         yield from step_rows(work)
+    if work.wants("calls"):
+        yield from call_rows()
     if work.wants("threads"):
         until = began + 0.35 * budget
         for shape in work.shapes:
