@@ -1,6 +1,7 @@
 """How fast `llama train` is beside training scripts in plain torch, and beside the machine.
 
-    python benchmarks/train.py --json              both sizes, in about half an hour on two cores
+    python benchmarks/train.py --json              both sizes, in most of an hour on two cores
+    python benchmarks/train.py --minutes 25        the same with fewer rounds
     python benchmarks/train.py --quick --json      the small one, fewer rounds
     python benchmarks/train.py --python PYTHON     with the torch and trainer of another interpreter
 
@@ -14,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ from report import Row, publish, row, versions
 from train_sides import ON_GPU, SIZES, Side, Size, interpreter, write
 
 PEERS = ("eager", "compile", "transformers")
+# Of the time there is: the scripts' part, then the variants', about as one round more costs them.
+SHARES = {"15m": (6, 3), "124m": (15, 9)}
 VERSIONS = """
 import json, torch, importlib.metadata as m
 def version(name):
@@ -64,10 +70,16 @@ class Told:
 
 
 def take_turns(
-    makers: Mapping[str, Callable[[], Side]], rounds: int, steps: int, *, probing: bool = True
+    makers: Mapping[str, Callable[[], Side]],
+    rounds: int,
+    steps: int,
+    *,
+    probing: bool = True,
+    until: float = math.inf,
 ) -> Told:
-    """Each side does so many steps in each round; one that fails is left out, and why is kept."""
-    told = Told()
+    """Each side does so many steps in each round; one that fails is left out, and why is kept.
+    After the first, no round is begun that would not be over in time."""
+    told, took = Told(), 0.0
     with ExitStack() as stack:
         sides: dict[str, Side] = {}
         for name, make in makers.items():
@@ -78,6 +90,9 @@ def take_turns(
             except ValueError as error:
                 told.reasons[name] = str(error)
         for number in range(rounds):
+            began = time.monotonic()
+            if number and began + took > until:
+                break
             if probing:
                 told.floats.append(probe(2).floats)
             for name, side in list(sides.items()):
@@ -87,17 +102,24 @@ def take_turns(
                 except ValueError as error:
                     told.reasons[name] = str(error)
                     del sides[name]
+            took = time.monotonic() - began
     return told
 
 
 def beside_scripts(
-    python: Path, folder: Path, size: Size, device: str, rounds: int, steps: int
+    python: Path,
+    folder: Path,
+    size: Size,
+    device: str,
+    rounds: int,
+    steps: int,
+    until: float = math.inf,
 ) -> Told:
     write(folder, size, rounds * steps + 1)
     makers = {
         name: partial(Side, python, name, folder, size, device=device) for name in ("ours", *PEERS)
     }
-    return take_turns(makers, rounds, steps, probing=device == "cpu")
+    return take_turns(makers, rounds, steps, probing=device == "cpu", until=until)
 
 
 def speed_rows(name: str, size: Size, told: Told, goals: dict[str, str]) -> Iterator[Row]:
@@ -105,7 +127,7 @@ def speed_rows(name: str, size: Size, told: Told, goals: dict[str, str]) -> Iter
     ours = told.speeds("ours", size.tokens)
     theirs = {peer: told.speeds(peer, size.tokens) for peer in PEERS}
     middle = {peer: statistics.median(each) if each else None for peer, each in theirs.items()}
-    notes = [f"{size.rows} rows of {size.length} tokens a step"]
+    notes = [f"{size.rows} rows of {size.length} tokens a step, {len(ours)} rounds"]
     notes += [f"{side} not measured: {why}" for side, why in told.reasons.items()]
     notes += [f"{peer}: {one['note']}" for peer, one in told.first.items() if "note" in one]
     made = row(f"{name}.speed", ours, "tok/s", peers=middle, note="; ".join(notes))
@@ -134,12 +156,12 @@ def memory_and_loss_rows(name: str, told: Told) -> Iterator[Row]:
     note += "; transformers begins with other random weights, and learns no row's last token"
     yield row(f"{name}.loss.apart", apart, "nats", goal="<=0.01", peers=peers, note=note)
     held = {side: (told.memory(side) or [None])[0] for side in PEERS}
-    note = "the most that the process held"
+    note = "the most that the process held in its steps, after the first"
     yield row(f"{name}.memory", told.memory("ours"), "MiB", peers=held, note=note)
 
 
 def variant_rows(
-    python: Path, folder: Path, name: str, size: Size, rounds: int, steps: int
+    python: Path, folder: Path, name: str, size: Size, rounds: int, steps: int, until: float
 ) -> Iterator[Row]:
     """What chunks, recomputing, and a second rank do, each beside the plain run."""
     variants: dict[str, dict[str, Any]] = {
@@ -152,7 +174,7 @@ def variant_rows(
         variant: partial(Side, python, "ours", folder, size, **more)
         for variant, more in variants.items()
     }
-    told = take_turns(makers, rounds, steps, probing=False)
+    told = take_turns(makers, rounds, steps, probing=False, until=until)
     speeds = {variant: told.speeds(variant, size.tokens) for variant in variants}
     for variant in ("plain", "whole_logits", "recompute"):
         note = told.reasons.get(variant, f"{statistics.median(speeds[variant] or [0]):.4g} tok/s")
@@ -183,7 +205,16 @@ def gpu_rows(python: Path, gpu: str | None, rounds: int) -> Iterator[Row]:
         yield from memory_and_loss_rows(name, told)
 
 
-def measure(python: Path, gpu: str | None, quick: bool, only: Sequence[str]) -> Iterator[Row]:
+def deadlines(labels: Sequence[str], minutes: float) -> Iterator[float]:
+    """When the scripts of each size, and then its variants, are to be done."""
+    began, shares = time.monotonic(), [share for label in labels for share in SHARES[label]]
+    return (began + minutes * 60 * done / sum(shares) for done in accumulate(shares))
+
+
+def measure(
+    python: Path, gpu: str | None, quick: bool, only: Sequence[str], minutes: float
+) -> Iterator[Row]:
+    until = deadlines(only, minutes)
     for label, size in SIZES.items():
         if label not in only:
             continue
@@ -191,10 +222,11 @@ def measure(python: Path, gpu: str | None, quick: bool, only: Sequence[str]) -> 
         rounds, steps = (3, 2) if quick else (7, 4) if small else (5, 2)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            told = beside_scripts(python, folder, size, "cpu", rounds, steps)
+            told = beside_scripts(python, folder, size, "cpu", rounds, steps, next(until))
             yield from speed_rows(name, size, told, {"eager": ">=1.5"})
             yield from memory_and_loss_rows(name, told)
-            yield from variant_rows(python, folder, name, size, 2 if quick else 3, steps)
+            few = 2 if quick else 3
+            yield from variant_rows(python, folder, name, size, few, steps, next(until))
             floats = [one / 1e12 for one in told.floats]
             yield row(f"{name}.probe.floats", floats, "TFLOP/s", note="two threads")
     yield from gpu_rows(python, gpu, 3 if quick else 7)
@@ -205,6 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="the small model, fewer rounds")
     parser.add_argument("--only", help=f"sizes, as in 15m: of {', '.join(SIZES)}")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf,
+        help="begin no round on the processor that would end after so long; one of each is begun",
+    )  # fmt: skip
     parser.add_argument("--python", help="an interpreter that has torch and the trainer")
     given = parser.parse_args(arguments)
     only = given.only.split(",") if given.only else ["15m"] if given.quick else list(SIZES)
@@ -215,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no interpreter to train with: {python}")
     told = subprocess.run([str(python), "-c", VERSIONS], capture_output=True, check=True, text=True)
     theirs, gpu = json.loads(told.stdout)
-    rows = list(measure(python, gpu, given.quick, only))
+    rows = list(measure(python, gpu, given.quick, only, given.minutes))
     publish("train", rows, as_json=given.json, versions={**versions("numpy"), **theirs})
 
 
