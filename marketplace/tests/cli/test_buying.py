@@ -3,14 +3,17 @@ sync, uninstall, from a real server, in an environment of plugins that pip insta
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from llama_marketplace.index.record import Change
@@ -42,8 +45,28 @@ class User:
         return done.stdout + done.stderr
 
     def json(self, *arguments: str, code: int = 0) -> Any:
-        out = self.llama("marketplace", *arguments, "--json", code=code)
-        return json.loads(out[out.index("{") : out.rindex("}") + 1])
+        return _object(self.llama("marketplace", *arguments, "--json", code=code))
+
+    def looks(self, *arguments: str) -> str:
+        """The same without a process of its own: for what looks on, before anything is installed
+        that a process would have on its path from then on."""
+        out, err = io.StringIO(), io.StringIO()
+        log = logging.getLogger("llama_core")
+        before = log.handlers, log.propagate
+        with (
+            mock.patch.dict(os.environ, self.env, clear=True), chdir(self.home),
+            redirect_stdout(out), redirect_stderr(err),
+        ):  # fmt: skip
+            try:
+                code = app.run(["marketplace", *arguments])
+            finally:
+                log.handlers, log.propagate = before
+        assert code == 0, err.getvalue()
+        return out.getvalue() + err.getvalue()
+
+
+def _object(out: str) -> Any:
+    return json.loads(out[out.index("{") : out.rindex("}") + 1])
 
 
 @pytest.fixture
@@ -65,21 +88,21 @@ def corp(operator: Any, tmp_path: Path) -> Any:
 def user(corp: Any, serve: Any, tmp_path: Path) -> User:
     someone = User(tmp_path / "someone")
     url = serve(corp.folder)
-    someone.llama("marketplace", "indexes", "add", "corp", url, "--root", corp.root)
+    someone.looks("indexes", "add", "corp", url, "--root", corp.root)
     someone.env["CORP"] = url
     return someone
 
 
 def test_from_search_to_uninstall(user: User, corp: Any, tmp_path: Path) -> None:
-    found = user.json("search", "rhyme")["plugins"]
+    found = _object(user.looks("search", "rhyme", "--json"))["plugins"]
     assert [(each["name"], each["version"]) for each in found] == [(NAME, "1.0")]
     assert "needs llama-core >=99" in found[0]["hidden"]["2.0"]
-    info = user.llama("marketplace", "info", "rhyme")
+    info = user.looks("info", "rhyme")
     assert "provides transform 'rhyme'" in info
     assert "newer, and not taken: 2.0" in info
     assert "# Rhyme" in info
 
-    planned = user.json("install", "rhyme", "--dry-run")
+    planned = _object(user.looks("install", "rhyme", "--dry-run", "--json"))
     assert (planned["done"], planned["plugins"][0]["version"]) == (False, "1.0")
     assert "rhyme" not in user.llama("plugins", "list")
     said = user.llama("marketplace", "install", "rhyme")
@@ -99,7 +122,7 @@ def test_from_search_to_uninstall(user: User, corp: Any, tmp_path: Path) -> None
 
     other = User(tmp_path / "other")
     root = corp.root
-    other.llama("marketplace", "indexes", "add", "corp", user.env["CORP"], "--root", root)
+    other.looks("indexes", "add", "corp", user.env["CORP"], "--root", root)
     (other.home / "marketplace.lock").write_bytes((user.home / "marketplace.lock").read_bytes())
     assert other.json("sync")["plugins"][0]["version"] == "1.0"  # though 1.1 is there and fits
     assert "already" in other.llama("marketplace", "sync")
