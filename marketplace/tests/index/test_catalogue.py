@@ -104,5 +104,14 @@ def test_a_line_that_is_wrong_is_refused(line: dict[str, object]) -> None:
         read_line(json.dumps(line).encode())
 
 
+def test_an_old_version_that_alone_fits_is_in_the_line() -> None:
+    """A line has room for some versions only, and the newest of a plugin may all need a new core."""
+    new = [record(version=f"2.{n}", requires_core=">=9") for n in range(15)]
+    old = [record(version=f"1.{n}", requires_core=">=0.1") for n in range(15)]
+    line = write_line(summarize([*old, *new], verified=False))
+    versions = [each.version for each in read_line(line).versions]
+    assert versions == [*(f"2.{n}" for n in range(14, 4, -1)), "1.14"]
+
+
 def test_a_line_may_say_every_status_of_a_record() -> None:
     assert get_args(Status) == STATUSES

@@ -26,6 +26,7 @@ MAX_SHARD_BYTES = 8 << 20
 # three times as long.
 BLOCK_BYTES = 64 << 10
 MAX_OFFERED = 10  # versions in a line, the newest; the records have them all
+MAX_OLDER = 10  # and of those before them, which may fit where no newer one does
 STATUSES = ("active", "deprecated", "yanked", "quarantined")
 LINE = "a line of the catalogue"
 MEND = "Tell whoever keeps the index: `llama marketplace rebuild` writes its catalogue anew."
@@ -86,8 +87,24 @@ def summarize(records: Sequence[Record], *, verified: bool) -> Summary:
         provides=tuple(f"{each.kind}:{each.name}" for each in first.provides),
         verified=verified,
         published=max(each.published for each in records).date().isoformat(),
-        versions=tuple(_offered(each) for each in newest[:MAX_OFFERED]),
+        versions=tuple(_worth_showing([_offered(each) for each in newest])),
     )
+
+
+def _worth_showing(newest: Sequence[Offered]) -> list[Offered]:
+    """The newest versions, and the newest of those that need something else than these do."""
+    found = list(newest[:MAX_OFFERED])
+    needs = {_needs(each) for each in found if each.status == "active"}
+    for each in newest[MAX_OFFERED:]:
+        if len(found) < MAX_OFFERED + MAX_OLDER and each.status == "active":
+            if _needs(each) not in needs:
+                found.append(each)
+            needs.add(_needs(each))
+    return found
+
+
+def _needs(one: Offered) -> tuple[object, ...]:
+    return one.requires_core, one.requires_python, one.platforms, one.devices
 
 
 def _offered(record: Record) -> Offered:
