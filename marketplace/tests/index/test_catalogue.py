@@ -105,7 +105,7 @@ def test_a_line_that_is_wrong_is_refused(line: dict[str, object]) -> None:
 
 
 def test_an_old_version_that_alone_fits_is_in_the_line() -> None:
-    """A line has room for some versions only, and the newest of a plugin may all need a new core."""
+    """A line has room for some versions, and the newest of a plugin may all need a new core."""
     new = [record(version=f"2.{n}", requires_core=">=9") for n in range(15)]
     old = [record(version=f"1.{n}", requires_core=">=0.1") for n in range(15)]
     line = write_line(summarize([*old, *new], verified=False))
