@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
 import threading
 import time
@@ -14,8 +13,7 @@ import pytest
 
 pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not installed")
 
-from llama_plugin_train.control import connection, hub, server
-from llama_plugin_train.control.client import Control, ControlError
+from llama_plugin_train.control import hub
 from llama_plugin_train.loop.events import Sample
 from websockets.exceptions import ConnectionClosed
 
@@ -320,52 +318,6 @@ def test_who_comes_later_reads_what_happened(stage: Any) -> None:
 
 
 # ---------------------------------------------------------------- watching costs the run nothing
-
-
-def silent(stage: Any, said: bytes = b"") -> socket.socket:
-    """A connection that shows no token, and says no more than this."""
-    line = socket.create_connection(("127.0.0.1", stage.server.address.port), timeout=20)
-    line.sendall(said)
-    return line
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"",
-        b"GET /v1/run HTTP/1.1\r\nHost: 127.0.0.1\r\n",
-        b"GET /v1/run HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET",
-    ],
-    ids=["nothing", "half a head", "half a second head"],
-)
-def test_a_connection_whose_request_does_not_come_is_closed(
-    stage: Any, monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
-    with silent(stage, said) as line, stage.listen() as stream:
-        heard(stream)
-        read = b"".join(iter(lambda: line.recv(4096), b""))  # until it is closed
-        assert read.count(b"HTTP/1.1 401") == said.count(b"\r\n\r\n")
-        time.sleep(0.5)  # who came in may say nothing for as long as it likes
-        stage.run.walk()
-        assert heard(stream)["step"] == 1
-        waiting = {"command": "save", "at": 90, "wait_seconds": 0.5}
-        assert stage.tell(**waiting)[0] == 202
-
-
-def test_silent_connections_keep_nobody_out_for_long(
-    stage: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "HEAD_SECONDS", 1.0)
-    lines = [silent(stage) for _ in range(server.MOST_CONNECTIONS)]
-    control = Control(stage.server.address)
-    with pytest.raises(ControlError, match="as many callers as it takes") as full:
-        control.state()
-    assert full.value.code == "too_many_connections"
-    for line in lines:
-        assert line.recv(1) == b""
-        line.close()
-    assert control.state()["state"] == "running"
 
 
 def test_a_listener_who_does_not_read_is_dropped_and_the_run_goes_on(
