@@ -100,6 +100,8 @@ FAMILIES: Mapping[str, Family] = {
         (
             _ours("q8", "q8:g32", quick=True),
             _ours("q8.g128", "q8:g128", quick=True),
+            _ours("q8.act7", "q8:g32", "q7:32", quick=True),
+            _ours("q8.g128.act7", "q8:g128", "q7:128", quick=True),
             _file("q8_0", "Q8_0"),
         ),
         (

@@ -38,23 +38,25 @@ def test_linear(rows: int, inner: int, outer: int) -> None:
             assert y[t, n] == pytest.approx(exact, abs=1e-4)
 
 
+@pytest.mark.parametrize(("act", "most"), [("q8", 127), ("q7", 63)])
 @pytest.mark.parametrize("block", [1, 4, 5, 64])
-def test_quantized_activations(block: int) -> None:
+def test_quantized_activations(block: int, act: str, most: int) -> None:
     x = numbers(3, 13)
     x[1, :5] = 0
-    codes, scales = numerics.quantize_rows(x, block)
-    y = numerics.in_precision(x, f"q8:{block}")
+    codes, scales = numerics.quantize_rows(x, block, most)
+    y = numerics.in_precision(x, f"{act}:{block}")
     for t in range(3):
         for index, start in enumerate(range(0, 13, block)):
             part = x[t, start : start + block]
-            most = np.abs(part).max()
-            scale = np.float32(most / np.float32(127))
+            widest = np.abs(part).max()
+            scale = np.float32(widest / np.float32(most))
             assert scales[t, index] == scale
             for k, value in enumerate(part, start):
-                code = round(float(np.float32(value * (np.float32(127) / most)))) if most else 0
+                inverse = np.float32(most) / widest if widest else np.float32(0)
+                code = round(float(np.float32(value * inverse)))
                 assert codes[t, k] == code
                 assert y[t, k] == np.float32(code) * scale
-    assert np.abs(codes).max() == 127
+    assert np.abs(codes).max() == most
 
 
 def test_linear_in_eight_bits_is_the_linear_of_its_codes() -> None:

@@ -163,7 +163,8 @@ def test_q8_activations_are_what_the_reference_computes() -> None:
     codes, scales = numerics.quantize_rows(x, 8)
     back = (codes.reshape(2, 3, 8) * scales[:, :, None]).reshape(2, 24).astype(np.float32)
     assert np.array_equal(numerics.linear(x, w, None, "q8:8"), numerics.matvec(back, w))
-    with pytest.raises(OptionsError, match="'int8' and must be auto, none, static or q8:<block>"):
+    wrong = "'int8' and must be auto, none, static, q8:<block> or q7:<block>"
+    with pytest.raises(OptionsError, match=wrong):
         SetAct("int8")
 
 

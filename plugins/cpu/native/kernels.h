@@ -41,13 +41,14 @@ typedef struct matrix {
     float table[16];
 } matrix;
 
-/* Rows of activations in 8 bits: codes, a scale a block, and sums of codes a unit. */
+/* Rows of activations in 8 or 7 bits: codes, a scale a block, and sums of codes a unit. */
 typedef struct codes {
     int8_t *codes;   /* [rows][code_stride] */
     float *scales;   /* [rows][scale_stride] */
     int32_t *sums;   /* [rows][sum_stride] */
     size_t code_stride, scale_stride, sum_stride;
     int32_t block, unit; /* columns; the smaller divides the larger, the unit is a multiple of 8 */
+    int32_t most;        /* the largest code: 127 or 63 */
 } codes;
 
 /* Where the keys and values of one layer lie. Keys: [block][kv head][chunk][head_dim][16 keys],
@@ -82,7 +83,7 @@ typedef struct kernels {
     void (*linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes *x,
                          int32_t row, int32_t rows, float *y, size_t y_stride, const float *bias);
     void (*quantize)(const float *x, int32_t cols, const codes *out, int32_t row);
-    void (*round_blocks)(const float *x, int32_t cols, int32_t block, float *y);
+    void (*round_blocks)(const float *x, int32_t cols, int32_t block, int32_t most, float *y);
     void (*round_static)(const float *x, int32_t cols, float step, float *y);
     void (*rms_norm)(const float *x, int32_t width, const float *weight, int32_t part, float eps,
                      float offset, float *y);

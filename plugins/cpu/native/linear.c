@@ -29,6 +29,7 @@ prepare prepare_for(const matrix *m, int32_t act, int32_t block, float step, con
     }
     how.mode = PREPARE_ROUND;
     how.block = block;
+    how.most = act == LLAMA_ACT_Q7 ? 63 : 127;
     const int32_t wide = block >= m->cols ? m->padded : block;
     if (!is_codes || order || wide % 8) return how;
     const int32_t large = wide > m->group ? wide : m->group, small = wide > m->group ? m->group : wide;
@@ -61,7 +62,7 @@ static void prepare_row(const preparing *w, int32_t r) {
     }
     float *row = s->floats + (size_t)r * s->float_stride;
     float *rounded = how->order ? row + s->float_stride / 2 : row;
-    if (how->mode == PREPARE_ROUND) k->round_blocks(x, cols, how->block, rounded);
+    if (how->mode == PREPARE_ROUND) k->round_blocks(x, cols, how->block, how->most, rounded);
     if (how->mode == PREPARE_STATIC) k->round_static(x, cols, how->step, rounded);
     if (how->mode == PREPARE_COPY) rounded = memcpy(rounded, x, (size_t)cols * sizeof(float));
     if (how->order)
@@ -81,6 +82,7 @@ void prepare_rows(llama_program *p, const prepare *how, const matrix *m, const f
     if (how->mode == PREPARE_NONE) return;
     p->s.codes.block = how->block;
     p->s.codes.unit = how->unit;
+    p->s.codes.most = how->most;
     preparing w = {p, how, m, x, x_stride, which, rows, 4};
     pool_run(p->pool, prepare_task, &w, (rows + 3) / 4, 8 * (size_t)rows * (size_t)m->cols);
 }

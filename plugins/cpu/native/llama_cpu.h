@@ -170,8 +170,9 @@ enum llama_fn {
 
 enum llama_act {
     LLAMA_ACT_NONE = 0,
-    LLAMA_ACT_Q8 = 1,    /* 8-bit codes, one scale for `act_block` columns of a row */
-    LLAMA_ACT_STATIC = 2 /* 8-bit codes, one fixed scale `act_scale` */
+    LLAMA_ACT_Q8 = 1,     /* 8-bit codes, one scale for `act_block` columns of a row */
+    LLAMA_ACT_STATIC = 2, /* 8-bit codes, one fixed scale `act_scale` */
+    LLAMA_ACT_Q7 = 3      /* codes of 7 bits, -63..63, otherwise as Q8 */
 };
 
 /* One operation. Fields that its kind does not name are not read. */

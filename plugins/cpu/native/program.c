@@ -171,8 +171,8 @@ static const char *linear_fault(const llama_program *p, const llama_op *op) {
     const matrix *m = weight_of(p, op, 0);
     if (!shaped(m, width_of(p, op->output), width_of(p, op->inputs[0])))
         return "linear's matrix does not fit its input and output";
-    if (op->act < LLAMA_ACT_NONE || op->act > LLAMA_ACT_STATIC) return "act is unknown";
-    if (op->act == LLAMA_ACT_Q8 && op->act_block < 1) return "act needs a block above 0";
+    if (op->act < LLAMA_ACT_NONE || op->act > LLAMA_ACT_Q7) return "act is unknown";
+    if ((op->act == LLAMA_ACT_Q8 || op->act == LLAMA_ACT_Q7) && op->act_block < 1) return "act needs a block above 0";
     if (op->act == LLAMA_ACT_STATIC && !(op->act_scale > 0)) return "act needs a scale above 0";
     for (int32_t k = 0; op->order && k < m->cols; k++)
         if (op->order[k] < 0 || op->order[k] >= m->cols) return "order names a column that is not there";

@@ -28,7 +28,7 @@ enum prepare_mode {
 };
 
 typedef struct prepare {
-    int32_t mode, block, unit;
+    int32_t mode, block, unit, most;
     float step;
     const int32_t *order;
 } prepare;

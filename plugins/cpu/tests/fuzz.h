@@ -19,7 +19,7 @@ int32_t below(int32_t n);
 void broken(const char *what);
 void *room(size_t count, size_t size);
 /* Numbers of 8 bits with 127 at the start of every `block`, so that its scale is a power of two. */
-void fill(float *x, int32_t n, int32_t block);
+void fill(float *x, int32_t n, int32_t block, int32_t most);
 float anything(void);
 void compare(const char *what, float found, double expected, double size);
 /* Count a case of this name for the tier in use. */

@@ -67,7 +67,7 @@ static int32_t columns(int32_t most) { return below(2) ? 1 + below(most) : 32 * 
 
 static void count_linear(const char *op, const llama_weight_source *s, int32_t act) {
     static const char *const kinds[] = {"f32", "f16", "bf16", "affine", "table"};
-    static const char *const acts[] = {"none", "q8", "static"};
+    static const char *const acts[] = {"none", "q8", "static", "q7"};
     char name[64];
     if (s->kind == LLAMA_W_AFFINE)
         snprintf(name, sizeof name, "%s affine%d%s%s act=%s", op, s->bits,
@@ -86,11 +86,12 @@ static void forget(weights *m) {
 /* ---- linear ----------------------------------------------------------------------------------------- */
 
 void try_linear(llama_pool *pool) {
-    const int32_t K = columns(below(9) ? 100 : 600), N = 1 + below(below(9) ? 50 : 200), act = below(3);
+    const int32_t K = columns(below(9) ? 100 : 600), N = 1 + below(below(9) ? 50 : 200), act = below(4);
     const int32_t block = below(3) ? (below(2) ? 32 : 8) * (1 + below(6)) : 1 + below(K + 4);
+    const int in_blocks = act == LLAMA_ACT_Q8 || act == LLAMA_ACT_Q7;
     const llama_limits l = begin(pool, K, N, LLAMA_KV_F32, 16, NULL);
     weights m = random_weights(N, K);
-    int32_t id = -1, *order = act != LLAMA_ACT_Q8 && !below(3) ? room((size_t)K, 4) : NULL;
+    int32_t id = -1, *order = !in_blocks && !below(3) ? room((size_t)K, 4) : NULL;
     float *bias = below(2) ? room((size_t)N, 4) : NULL;
     for (int32_t i = 0; bias && i < N; i++) bias[i] = anything();
     for (int32_t k = 0; order && k < K; k++) order[k] = below(K);
@@ -104,7 +105,7 @@ void try_linear(llama_pool *pool) {
     for (int i = 0; i < 4; i++) {
         const int32_t T = 1 + below(i ? 24 : 3), from = below(40);
         work w = make(&l, &T, 1, &from, NULL);
-        for (int32_t r = 0; r < T; r++) fill(w.x + r * K, K, act == LLAMA_ACT_Q8 ? block : K);
+        for (int32_t r = 0; r < T; r++) fill(w.x + r * K, K, in_blocks ? block : K, act == LLAMA_ACT_Q7 ? 63 : 127);
         CHECK(step(&w));
         for (int32_t at = 0; at < T * N; at++) {
             const float *x = w.x + at / N * K;
@@ -135,7 +136,7 @@ void try_embed(llama_pool *pool) {
     for (int round = 0; round < 3; round++) {
         const int32_t T = 1 + below(24), from = below(40);
         work w = make(&l, &T, 1, &from, NULL);
-        fill(w.x, T * W, 1);
+        fill(w.x, T * W, 1, 127);
         for (int32_t r = 0; r < T; r++) w.tokens[r] = below(W + 1) - 1;
         CHECK(step(&w));
         for (int32_t i = 0; i < T * W; i++) {
@@ -175,18 +176,18 @@ static void apply(const weights *m, numbers x, numbers y) {
     }
 }
 
-/* Rounding to 8 bits moves a number by half a step, and by one where it lies between two. */
-static void round_blocks(numbers x, int32_t n, int32_t block) {
+/* Rounding to so many steps moves a number by half a step, and by one where it lies between two. */
+static void round_blocks(numbers x, int32_t n, int32_t block, int32_t steps) {
     for (int32_t at = 0; at < n; at += block) {
         const int32_t end = at + block < n ? at + block : n;
         double most = 0;
         for (int32_t i = at; i < end; i++) most = fmax(most, fabs(x.x[i]) + x.off[i]);
-        for (int32_t i = at; i < end; i++) x.off[i] += most / 127;
+        for (int32_t i = at; i < end; i++) x.off[i] += most / steps;
     }
 }
 
 static void mix(const weights *experts, int32_t E, int32_t top_k, int32_t fn, int32_t normalize, int32_t block,
-                const float *row, numbers out) {
+                int32_t steps, const float *row, numbers out) {
     const int32_t D = experts[0].s.cols, inner = experts[0].s.rows;
     const float *scores = row + D;
     numbers x = make_numbers(D), gate = make_numbers(inner), up = make_numbers(inner), down = make_numbers(D);
@@ -211,7 +212,7 @@ static void mix(const weights *experts, int32_t E, int32_t top_k, int32_t fn, in
                               1.2 * gate.off[i] * up.off[i];
                 gate.x[i] = g * up.x[i];
             }
-            if (block) round_blocks(gate, inner, block);
+            if (block) round_blocks(gate, inner, block, steps);
             apply(experts + 3 * best + 2, gate, down);
             for (int32_t k = 0; k < D; k++) {
                 out.x[k] += share * down.x[k];
@@ -233,7 +234,9 @@ static weights alike(const weights *first, int32_t N, int32_t K) {
 
 void try_moe(llama_pool *pool) {
     const int32_t E = 1 + below(5), D = columns(64), inner = columns(64), width = D + E;
-    const int32_t act = below(2), block = below(2) ? 32 : 8 * (1 + below(4));
+    static const int32_t acts[] = {LLAMA_ACT_NONE, LLAMA_ACT_Q8, LLAMA_ACT_Q7};
+    const int32_t act = acts[below(3)], most = act == LLAMA_ACT_Q7 ? 63 : 127;
+    const int32_t block = below(2) ? 32 : 8 * (1 + below(4));
     weights experts[15];
     int32_t ids[15];
     const llama_limits l = begin(pool, width, D, LLAMA_KV_F32, 16, NULL);
@@ -259,12 +262,12 @@ void try_moe(llama_pool *pool) {
         const int32_t T = 1 + below(9), from = below(40);
         work w = make(&l, &T, 1, &from, NULL);
         for (int32_t r = 0; r < T; r++) {
-            fill(w.x + r * width, D, block);
-            fill(w.x + r * width + D, E, 1 << 20);
+            fill(w.x + r * width, D, block, most);
+            fill(w.x + r * width + D, E, 1 << 20, 127);
         }
         CHECK(step(&w));
         for (int32_t r = 0; r < T; r++) {
-            mix(experts, E, op.top_k, op.fn, op.normalize, act ? block : 0, w.x + r * width, out);
+            mix(experts, E, op.top_k, op.fn, op.normalize, act ? block : 0, most, w.x + r * width, out);
             for (int32_t k = 0; k < D; k++) compare("moe", w.logits[r * D + k], out.x[k], out.off[k] / 4e-6);
         }
         drop(&w);
@@ -313,7 +316,7 @@ void try_lora(llama_pool *pool) {
             a[s] = random_floats(rank[s] * K);
             CHECK(llama_program_rewrite(p, ids[2 * s], a[s]));
         }
-        fill(w.x, w.batch.num_tokens * width, 3);
+        fill(w.x, w.batch.num_tokens * width, 3, 127);
         for (int s = 0; s < 3; s++) w.adapters[s] = below(slots + 1) - 1;
         CHECK(step(&w));
         for (int32_t i = 0; i < w.batch.num_tokens * N; i++) {

@@ -61,7 +61,7 @@ void try_rows(llama_pool *pool) {
     for (int round = 0; round < 4; round++) {
         const int32_t T = 1 + below(24), from = 0;
         work w = make(&l, &T, 1, &from, NULL);
-        fill(w.x, T * W, 3);
+        fill(w.x, T * W, 3, 127);
         CHECK(step(&w));
         for (int32_t i = 0; i < T * W; i++) /* what cancels is measured against what went in */
             compare("a row", w.logits[i], expected_of(&op, w.x + i / W * W, W, i % W), W > 1 ? 40 : 400);
@@ -121,7 +121,7 @@ void try_rope(llama_pool *pool) {
     for (int round = 0; round < 3; round++) {
         const int32_t T = 1 + below(24), from = below(40);
         work w = make(&l, &T, 1, &from, NULL);
-        fill(w.x, T * W, 3);
+        fill(w.x, T * W, 3, 127);
         CHECK(step(&w));
         for (int32_t i = 0; i < T * W; i++) {
             const int32_t k = i % W % D, at = (from + i / W) * half + k % half;
@@ -171,7 +171,7 @@ void try_attention(llama_pool *pool) {
     for (int round = 0; round < 6; round++) {
         const int32_t lengths[] = {below(8), 1 + below(9), below(3)};
         work w = make(&l, lengths, 3, a.length, table);
-        fill(w.x, w.batch.num_tokens * width, a.D); /* every head has its 127 */
+        fill(w.x, w.batch.num_tokens * width, a.D, 127); /* every head has its 127 */
         CHECK(step(&w));
         for (int s = 0; s < 3; s++) {
             memcpy(a.rows[s] + a.length[s] * width, w.x + w.starts[s] * width, (size_t)(lengths[s] * width) * 4);

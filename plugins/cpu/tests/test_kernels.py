@@ -33,8 +33,8 @@ def test_every_tier_is_tested(name):
     assert name in native.tiers()
 
 
-SOME_WAYS = (("f32", "none"), ("bf16", "none"), ("q8:g32", "q8:32"), ("q4:g32:min", "q8:32"),
-             ("q4:g32", "none"))  # fmt: skip
+SOME_WAYS = (("f32", "none"), ("bf16", "none"), ("q8:g32", "q8:32"), ("q8:g32", "q7:32"),
+             ("q4:g32:min", "q8:32"), ("q4:g32", "none"))  # fmt: skip
 MORE_WAYS = (("f16", "none"), ("q8:g32", "none"), ("q4:g32:min", "none"), ("nf4:g32", "none"),
              ("q4:g32", "q8:32"), ("q4:g64:min", "q8:32"), ("f32", "q8:16"))  # fmt: skip
 
@@ -52,7 +52,7 @@ def linear(K, N, encoding, act="none", bias=False):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("act", ["none", "q8:32", "q8:64", "q8:1000", "q8:24"])
+@pytest.mark.parametrize("act", ["none", "q8:32", "q8:64", "q8:1000", "q8:24", "q7:32", "q7:1000"])
 def test_linear_is_the_reference(tier, encoding, act):
     """Same numbers going in, same codes, same sums: only rounding of floats may differ."""
     K, N = 320 if "/" not in encoding else 256, 45
@@ -261,7 +261,8 @@ def test_a_nan_stays_a_nan(tier):
     """Nothing hides what is not a number: in 32 bits, in 8 bits, in attention."""
     x = numbers(3, 64)
     x[1, 17] = np.nan
-    for encoding, act in (("f32", "none"), ("q8:g32", "q8:32"), ("q4:g32", "q8:64")):
+    ways = (("f32", "none"), ("q8:g32", "q8:32"), ("q8:g64", "q7:32"), ("q4:g32", "q8:64"))
+    for encoding, act in ways:
         found = run(cpu(tier), *linear(64, 20, encoding, act), batch(x))
         assert np.isnan(found[1]).all()
         assert np.isfinite(found[[0, 2]]).all()

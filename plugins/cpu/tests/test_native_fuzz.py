@@ -25,9 +25,9 @@ LAYOUTS = (
 )  # fmt: skip
 ANY_ZERO = dict.fromkeys(lies.removesuffix(" min").removesuffix(" zero") for lies in LAYOUTS)
 CASES = (
-    *(f"linear {lies} act={act}" for act in ("none", "q8", "static") for lies in LAYOUTS),
+    *(f"linear {lies} act={act}" for act in ("none", "q8", "q7", "static") for lies in LAYOUTS),
     *(f"embed {lies} act=none" for lies in LAYOUTS),
-    *(f"moe {lies} act={act}" for act in ("none", "q8") for lies in ANY_ZERO),
+    *(f"moe {lies} act={act}" for act in ("none", "q8", "q7") for lies in ANY_ZERO),
     *(f"{op} {fn}" for op in ("activation", "glu") for fn in lower.FNS),
     *(f"attention {kv}{window}{cap}" for kv in ("f32", "f16", "bf16", "q8")
       for window in ("", " window") for cap in ("", " softcap")),
@@ -43,7 +43,7 @@ def test_random_programs_give_what_plain_loops_give(tmp_path: Path) -> None:
     linked = [f"-Wl,-rpath,{native.FOLDER}", "-lm", "-o", tmp_path / "fuzz"]
     subprocess.run([*command, *linked], check=True, timeout=120)
     tiers = native.running_tiers()
-    run = [tmp_path / "fuzz", str(20000 * len(tiers)), "3"]
+    run = [tmp_path / "fuzz", str(26000 * len(tiers)), "3"]
     done = subprocess.run(run, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     assert " 0 faults" in done.stdout

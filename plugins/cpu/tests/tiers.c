@@ -50,7 +50,7 @@ static void compare_rows(const kernels *k, const kernels *p, int n) {
     SAME("mul", k->mul(x, z, 2, n, a), p->mul(x, z, 2, n, b));
     SAME("softcap", k->softcap(x, 2, n, a), p->softcap(x, 2, n, b));
     SAME("softmax", k->softmax(x, n, a), p->softmax(x, n, b));
-    SAME("round_blocks", k->round_blocks(x, n, 8, a), p->round_blocks(x, n, 8, b));
+    SAME("round_blocks", k->round_blocks(x, n, 8, 127, a), p->round_blocks(x, n, 8, 127, b));
     SAME("round_static", k->round_static(x, n, 0.1f, a), p->round_static(x, n, 0.1f, b));
     for (int fn = 0; fn <= LLAMA_TANH; fn++)
         SAME("glu", k->glu(fn, x, z, n, a), p->glu(fn, x, z, n, b));
@@ -60,14 +60,15 @@ static void compare_rows(const kernels *k, const kernels *p, int n) {
 
 /* Integer products under every nesting of blocks and groups, in tiles of every number of rows; the
  * rows of a tile are the bits of a row alone. */
-static void compare_codes(const kernels *k, const kernels *p, const matrix *m, const float *x, int block) {
+static void compare_codes(const kernels *k, const kernels *p, const matrix *m, const float *x, int block,
+                          int most) {
     static int8_t code[ROWS * 1024];
     static float scale[ROWS * 128], a[ROWS * 128], b[ROWS * 128], alone[128];
     static int32_t sums[ROWS * 128];
     const int wide = block < m->padded ? block : m->padded, unit = wide < m->group ? wide : m->group;
     const int narrow = m->kind == M_CODES2 || m->kind == M_CODES1, large = wide < m->group ? m->group : wide;
     if ((large % unit && large != m->padded) || (narrow && unit % 32)) return;
-    codes c = {code, scale, sums, 1024, 128, 128, wide, unit};
+    codes c = {code, scale, sums, 1024, 128, 128, wide, unit, most};
     for (int i = 0; i < ROWS; i++) p->quantize(x + i * 512, m->cols, &c, i);
     p->linear_codes(m, 0, m->panels, &c, 0, ROWS, b, 128, NULL);
     for (int i = 0; i < ROWS; i++) k->quantize(x + i * 512, m->cols, &c, i);
@@ -110,7 +111,10 @@ static void compare_linear(llama_pool *pool, const kernels *k, const kernels *p,
     k->linear_float(&m, 0, m.panels, x, 512, 5, a, 128, scales);
     p->linear_float(&m, 0, m.panels, x, 512, 5, b, 128, scales);
     for (int i = 0; i < 5; i++) compare(k->name, "linear_float", cols, a + i * 128, b + i * 128, rows);
-    for (int block = 8; kind == LLAMA_W_AFFINE && block <= 512; block *= 4) compare_codes(k, p, &m, x, block);
+    for (int block = 8; kind == LLAMA_W_AFFINE && block <= 512; block *= 4) {
+        compare_codes(k, p, &m, x, block, 127);
+        compare_codes(k, p, &m, x, block, 63);
+    }
     matrix_free(&m);
 }
 

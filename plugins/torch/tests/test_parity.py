@@ -92,9 +92,9 @@ def test_logits_are_the_references(architecture: str, number: int) -> None:
         assert np.abs(found - expected).max() <= BOUND
 
 
-@pytest.mark.parametrize("act", ["q8:16", "q8:7", "q8:1000"])
+@pytest.mark.parametrize("act", ["q8:16", "q8:7", "q8:1000", "q7:16"])
 @pytest.mark.parametrize("architecture", ["llama", "mixtral"])
-def test_activations_in_8_bits_are_the_references(architecture: str, act: str) -> None:
+def test_activations_in_few_bits_are_the_references(architecture: str, act: str) -> None:
     """Codes and scales are the reference's own, so the logits agree as closely as without."""
     plain = graph(architecture, {"num_local_experts": 4, "num_experts_per_tok": 2})
     model = plain.map(

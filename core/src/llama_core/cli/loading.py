@@ -28,7 +28,8 @@ act_option = click.option(
     "--act",
     default="auto",
     show_default=True,
-    help="Activations of linears: none, q8:BLOCK, or auto: in 8 bits where that is faster.",
+    help="Activations of linears: none, q8:BLOCK, q7:BLOCK, or auto: in 8 bits where that is "
+    "faster.",
 )
 
 

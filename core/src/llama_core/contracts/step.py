@@ -44,7 +44,7 @@ class Plan:
     adapter_slots: int = 0
     adapter_rank: int = 0
     in_flight: int = 1  # steps submitted before a result is read; the engine submits 1 or 2
-    act: str = "none"  # of its linears: none, q8:<block>, static; of several the commonest first
+    act: str = "none"  # of its linears, as the attribute `act`; of several the commonest first
     rewrites: tuple[str, ...] = ()  # what was done to the graph, in order
 
 

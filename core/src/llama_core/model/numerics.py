@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]  # float32, or float64 where a rewrite is proven
 
-ACT = re.compile(r"none|static|q8:[1-9][0-9]*")
+ACT = re.compile(r"none|static|q[78]:[1-9][0-9]*")
 
 
 def rowwise(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -39,11 +39,11 @@ def matvec(x_TK: Array, w_NK: Array) -> Array:
     return np.matmul(x_TK[:, None, :], w_NK.T)[:, 0, :]
 
 
-def quantize_rows(x_TK: Array, block: int) -> tuple[Array, Array]:
-    """Codes -127..127 and one scale per block of a row; the last block may be shorter.
+def quantize_rows(x_TK: Array, block: int, most: int = 127) -> tuple[Array, Array]:
+    """Codes -most..most and one scale per block of a row; the last block may be shorter.
 
     Always in float32, and in exactly these operations, since kernels are compared bit by bit:
-    inverse = 127 / max|x|, code = round-half-to-even(x · inverse), scale = max|x| / 127. A block
+    inverse = most / max|x|, code = round-half-to-even(x · inverse), scale = max|x| / most. A block
     of zeros has scale 0. A block whose largest number is too small for the inverse to be finite
     counts as zeros.
     """
@@ -52,8 +52,8 @@ def quantize_rows(x_TK: Array, block: int) -> tuple[Array, Array]:
     most_TB = np.maximum.reduceat(np.abs(x_TK), starts, axis=1)
     tiny = most_TB < np.float32(1e-36)
     with np.errstate(over="ignore", divide="ignore"):
-        inverse_TB = np.where(tiny, np.float32(0), np.float32(127) / most_TB).astype(np.float32)
-    scale_TB = np.where(tiny, np.float32(0), most_TB / np.float32(127)).astype(np.float32)
+        inverse_TB = np.where(tiny, np.float32(0), np.float32(most) / most_TB).astype(np.float32)
+    scale_TB = np.where(tiny, np.float32(0), most_TB / np.float32(most)).astype(np.float32)
     lengths = np.diff(np.append(starts, x_TK.shape[1]))
     codes_TK = np.rint(x_TK * np.repeat(inverse_TB, lengths, axis=1))
     return codes_TK, scale_TB
@@ -68,8 +68,8 @@ def in_precision(x_TK: Array, act: str, scale: Array | None = None) -> Array:
         step = np.float32(scale.reshape(-1)[0])
         codes = np.clip(np.rint(x_TK.astype(np.float32) / step), -127, 127)
         return (codes * step).astype(x_TK.dtype)
-    block = int(act.split(":")[1])
-    codes_TK, scale_TB = quantize_rows(x_TK, block)
+    bits, block = (int(part) for part in act[1:].split(":"))
+    codes_TK, scale_TB = quantize_rows(x_TK, block, 2 ** (bits - 1) - 1)
     lengths = np.diff(np.append(np.arange(0, x_TK.shape[1], block), x_TK.shape[1]))
     return codes_TK.astype(x_TK.dtype) * np.repeat(scale_TB, lengths, axis=1)
 

@@ -53,12 +53,14 @@ def _one_of(*names: str) -> Callable[[Any], str | None]:
 def _act(value: str) -> str | None:
     if numerics.ACT.fullmatch(value):
         return None
-    return f"is {value!r} and must be none, static or q8:<block>"
+    return f"is {value!r} and must be none, static, q8:<block> or q7:<block>"
 
 
 def _moe_act(value: str) -> str | None:
     """Experts have no scale of their own that could be fixed."""
-    return "must be none or q8:<block>, not static" if value == "static" else _act(value)
+    if value == "static":
+        return "must be none, q8:<block> or q7:<block>, not static"
+    return _act(value)
 
 
 NONE = type(None)

@@ -271,7 +271,7 @@ static float store(int32_t type, uint8_t *base, size_t at, size_t step, const fl
     float scale;
     int32_t sum;
     codes one = {.codes = code, .scales = &scale, .sums = &sum, .code_stride = (size_t)n,
-                 .scale_stride = 1, .sum_stride = 1, .block = n, .unit = n};
+                 .scale_stride = 1, .sum_stride = 1, .block = n, .unit = n, .most = 127};
     T(quantize)(x, n, &one, 0);
     for (int32_t d = 0; d < n; d++) ((int8_t *)base)[at + (size_t)d * step] = code[d];
     return scale;

@@ -1,4 +1,4 @@
-/* Matrix products of integer codes: 8-bit activations by weights of 8, 4, 2 or 1 bits.
+/* Matrix products of integer codes: activations of 8 or 7 bits by weights of 8, 4, 2 or 1 bits.
  *
  * The sums within a unit, the smaller of group and block, are exact integers, so no order can
  * change them. What is rounded follows the columns: sums take the smaller one's scale in a
@@ -43,10 +43,15 @@ INLINE lanes scale_lanes(const matrix *m, const int halves, int32_t panel, int32
 }
 
 /* What a tile is compiled for: codes of these bits, signed ones whose zero is 0 (most of 8 bits are),
- * and 4 bits in units of 32 columns or in others. */
-typedef enum layout { EIGHT, SIGNED, FOUR, FOUR_ODD, TWO, ONE } layout;
+ * such ones by activations of 7 bits, and 4 bits in units of 32 columns or in others. */
+typedef enum layout { EIGHT, SIGNED, LIFTED, FOUR, FOUR_ODD, TWO, ONE } layout;
 
-INLINE int bits_of(const layout kind) { return kind <= SIGNED ? 8 : kind == TWO ? 2 : kind == ONE ? 1 : 4; }
+#ifndef LIFTS /* where bytes multiply as they are, nothing is gained */
+#define vb_lift(w) (w)
+#define vi_dot7 vi_dot8
+#endif
+
+INLINE int bits_of(const layout kind) { return kind <= LIFTED ? 8 : kind == TWO ? 2 : kind == ONE ? 1 : 4; }
 
 /* Four columns: the q-th of those that a byte holds codes of. Without `vd_keep` the compiler adds in
  * an order of its own, and spills what it holds back. */
@@ -94,19 +99,28 @@ INLINE void strip(const layout kind, const uint8_t *w, size_t apart, const int8_
         load(bits, w + (size_t)k * 8, apart, x + k, x_stride, 0, R, part);
 }
 
-/* sum(code * x) of `width` columns, codes as they are stored. */
+/* sum(code * x) of `width` columns of bytes; `totals` are the rows' sum(x). */
+INLINE void sums_of_bytes(const layout kind, const uint8_t *w, size_t apart, const int8_t *x,
+                          size_t x_stride, const int32_t *totals, size_t sum_stride, int32_t width,
+                          const int R, vi sums[]) {
+    UNROLL for (int i = 0; i < R * P; i++) /* what lifting adds is taken away beforehand */
+        sums[i] = kind == LIFTED ? vi_set(-128 * totals[(size_t)(i / P) * sum_stride]) : vi_zero();
+    for (int32_t k = 0; k < width; k += 4) {
+        vb four[P];
+        UNROLL for (int p = 0; p < P; p++) {
+            four[p] = vb_load(w + (size_t)p * apart + (size_t)k * 16);
+            if (kind == LIFTED) four[p] = vb_lift(four[p]);
+        }
+        UNROLL for (int i = 0; i < R * P; i++) {
+            const vb by = vb_quad(x + (size_t)(i / P) * x_stride + k);
+            sums[i] = kind == LIFTED ? vi_dot7(sums[i], four[i % P], by) : vi_dot8(sums[i], four[i % P], by);
+        }
+    }
+}
+
+/* The same of codes that share bytes, as they are stored. */
 INLINE void sums_of(const layout kind, const uint8_t *w, size_t apart, const int8_t *x,
                     size_t x_stride, int32_t width, const int R, vi sums[]) {
-    if (kind <= SIGNED) {
-        UNROLL for (int i = 0; i < R * P; i++) sums[i] = vi_zero();
-        for (int32_t k = 0; k < width; k += 4) {
-            vb four[P];
-            UNROLL for (int p = 0; p < P; p++) four[p] = vb_load(w + (size_t)p * apart + (size_t)k * 16);
-            UNROLL for (int i = 0; i < R * P; i++)
-                sums[i] = vi_dot8(sums[i], four[i % P], vb_quad(x + (size_t)(i / P) * x_stride + k));
-        }
-        return;
-    }
     vd part[MOST];
     strip(kind, w, apart, x, x_stride, width, R, part);
     UNROLL for (int i = 0; i < R * P; i++) sums[i] = vd_flush(vi_zero(), part[i]);
@@ -163,11 +177,14 @@ INLINE void product(const matrix *m, const layout kind, const nesting form, cons
                     __builtin_prefetch(at + (size_t)p * apart + i + AHEAD);
         }
         vi sums[MOST];
-        sums_of(kind, at, apart, code + from, x->code_stride, width, R, sums);
+        if (kind <= LIFTED)
+            sums_of_bytes(kind, at, apart, code + from, x->code_stride, totals, x->sum_stride, width, R, sums);
+        else
+            sums_of(kind, at, apart, code + from, x->code_stride, width, R, sums);
         UNROLL for (int i = 0; i < R * P; i++) {
             const vi sum_x = vi_set(totals[(size_t)(i / P) * x->sum_stride]);
             if (kind == ONE) sums[i] = vi_add(sums[i], sums[i]);
-            if (kind != SIGNED) sums[i] = vi_sub(sums[i], vi_mul(sum_x, zero));
+            if (kind != SIGNED && kind != LIFTED) sums[i] = vi_sub(sums[i], vi_mul(sum_x, zero));
             const vf sum = vf_from(sums[i]);
             const vf scale_x = vf_set(scales[(size_t)(i / P) * scale_stride]);
             const vf scale_w = scale.of[i % P], least_w = least.of[i % P];
@@ -230,6 +247,11 @@ FORMS(UP_TO(CODE_ROWS), one_bit, ONE, LOOK)
 FORMS(UP_TO(WIDE_CODE_ROWS), eight_bits, EIGHT, LOOK)
 FORMS(UP_TO(WIDE_CODE_ROWS), signed_bytes, SIGNED, 0)
 FORMS(UP_TO_1, four_bits_odd, FOUR_ODD, LOOK)
+#ifdef LIFTS
+FORMS(UP_TO(WIDE_CODE_ROWS), lifted_bytes, LIFTED, 0)
+#else
+#define lifted_bytes signed_bytes
+#endif
 
 void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes *x, int32_t row,
                      int32_t rows, float *y, size_t y_stride, const float *bias) {
@@ -238,13 +260,14 @@ void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes
                          : x->block > m->group ? BLOCKS_OF_GROUPS
                                                : GROUPS_OF_BLOCKS;
     const int is_signed = m->kind == M_CODES8 && !DOT_BIAS && !m->zero && !m->minimums;
-    const tile *run = is_signed             ? signed_bytes[form]
-                      : m->kind == M_CODES8 ? eight_bits[form]
-                      : m->kind == M_CODES2 ? two_bits[form]
-                      : m->kind == M_CODES1 ? one_bit[form]
-                      : odd                 ? four_bits_odd[form]
-                      : m->minimums         ? four_bits_min[form]
-                                            : four_bits[form];
+    const tile *run = is_signed && x->most < 64 ? lifted_bytes[form]
+                      : is_signed               ? signed_bytes[form]
+                      : m->kind == M_CODES8     ? eight_bits[form]
+                      : m->kind == M_CODES2     ? two_bits[form]
+                      : m->kind == M_CODES1     ? one_bit[form]
+                      : odd                     ? four_bits_odd[form]
+                      : m->minimums             ? four_bits_min[form]
+                                                : four_bits[form];
     const int32_t most = odd ? 1 : m->kind == M_CODES8 ? WIDE_CODE_ROWS : CODE_ROWS;
     const int32_t tiles = (rows + most - 1) / most;
     for (int32_t p = panel; p < panel + panels; p += P)

@@ -1,5 +1,5 @@
-/* Activations in 8 bits, by exactly the operations of the reference:
- * inverse = 127 / max|x|, code = round-half-to-even(x * inverse), scale = max|x| / 127.
+/* Activations in 8 or 7 bits, by exactly the operations of the reference, where `most` is 127 or 63:
+ * inverse = most / max|x|, code = round-half-to-even(x * inverse), scale = max|x| / most.
  *
  * Legend: a row has `cols` numbers; a block shares a scale, a unit has its codes summed.
  */
@@ -19,11 +19,11 @@ static float greatest(const float *x, int32_t width) {
     return value;
 }
 
-static float block_scale(const float *x, int32_t width, float *inverse) {
-    float most = greatest(x, width);
-    int tiny = most < 1e-36f;
-    *inverse = tiny ? 0.0f : 127.0f / most;
-    return tiny ? 0.0f : most / 127.0f;
+static float block_scale(const float *x, int32_t width, int32_t most, float *inverse) {
+    const float widest = greatest(x, width), codes = (float)most;
+    const int tiny = widest < 1e-36f;
+    *inverse = tiny ? 0.0f : codes / widest;
+    return tiny ? 0.0f : widest / codes;
 }
 
 void T(quantize)(const float *x, int32_t cols, const codes *out, int32_t row) {
@@ -33,7 +33,7 @@ void T(quantize)(const float *x, int32_t cols, const codes *out, int32_t row) {
     for (int32_t at = 0; at < cols; at += out->block) {
         int32_t width = cols - at < out->block ? cols - at : out->block;
         float inverse;
-        scales[at / out->block] = block_scale(x + at, width, &inverse);
+        scales[at / out->block] = block_scale(x + at, width, out->most, &inverse);
         vf factor = vf_set(inverse);
         int32_t i = 0;
         for (; i + LANES <= width; i += LANES)
@@ -53,10 +53,10 @@ void T(quantize)(const float *x, int32_t cols, const codes *out, int32_t row) {
 }
 
 /* To codes and back to numbers, for weights whose kernel computes in floats. */
-void T(round_blocks)(const float *x, int32_t cols, int32_t block, float *y) {
+void T(round_blocks)(const float *x, int32_t cols, int32_t block, int32_t most, float *y) {
     for (int32_t at = 0; at < cols; at += block) {
         int32_t width = cols - at < block ? cols - at : block;
-        float inverse, scale = block_scale(x + at, width, &inverse);
+        float inverse, scale = block_scale(x + at, width, most, &inverse);
         vf up = vf_set(inverse), down = vf_set(scale);
         for (int32_t i = 0; i < width; i += LANES) {
             int32_t n = width - i < LANES ? width - i : LANES;

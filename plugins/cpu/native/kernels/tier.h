@@ -24,7 +24,7 @@ void T(linear_float)(const matrix *m, int32_t panel, int32_t panels, const float
 void T(linear_codes)(const matrix *m, int32_t panel, int32_t panels, const codes *x, int32_t row,
                      int32_t rows, float *y, size_t y_stride, const float *bias);
 void T(quantize)(const float *x, int32_t cols, const codes *out, int32_t row);
-void T(round_blocks)(const float *x, int32_t cols, int32_t block, float *y);
+void T(round_blocks)(const float *x, int32_t cols, int32_t block, int32_t most, float *y);
 void T(round_static)(const float *x, int32_t cols, float step, float *y);
 void T(rms_norm)(const float *x, int32_t width, const float *weight, int32_t part, float eps,
                  float offset, float *y);

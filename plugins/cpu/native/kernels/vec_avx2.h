@@ -136,9 +136,24 @@ INLINE __m256i dot8_(__m256i s, __m256i w, __m256i x) {
     __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return _mm256_add_epi32(s, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+/* The same by activations of 7 bits, where no sign has to move: a weight lifted by 128 is unsigned,
+ * and a pair of products is at most 2 * 255 * 63 = 32130. */
+#define LIFTS
+INLINE vb vb_lift(vb w) {
+    const __m256i top = _mm256_set1_epi8(-128);
+    return (vb){_mm256_xor_si256(w.lo, top), _mm256_xor_si256(w.hi, top)};
+}
+INLINE __m256i dot7_(__m256i s, __m256i w, __m256i x) {
+    return _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
 /* Each sum is pinned where it is: left alone, the compiler adds up in another order and spills. */
 INLINE vi vi_dot8(vi s, vb w, vb x) {
     vi sum = {dot8_(s.lo, w.lo, x.lo), dot8_(s.hi, w.hi, x.hi)};
+    __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
+    return sum;
+}
+INLINE vi vi_dot7(vi s, vb w, vb x) {
+    vi sum = {dot7_(s.lo, w.lo, x.lo), dot7_(s.hi, w.hi, x.hi)};
     __asm__("" : "+x"(sum.lo), "+x"(sum.hi));
     return sum;
 }

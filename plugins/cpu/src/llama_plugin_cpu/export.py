@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the program file to write")
     parser.add_argument("--context", type=int, help="longest sequence, the model's own by default")
     parser.add_argument(
-        "--act", default="auto", help="auto, none or q8:BLOCK, as `llama run` has it"
+        "--act", default="auto", help="auto, none, q8:BLOCK or q7:BLOCK, as `llama run` has it"
     )
     asked = parser.parse_args(arguments)
     try:

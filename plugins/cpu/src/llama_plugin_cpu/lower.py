@@ -202,7 +202,9 @@ class Lowering:
         if act == "static":
             scale = self.vector(node.weights["input_scale"])[0]
             return {"act": self.lib.LLAMA_ACT_STATIC, "act_scale": float(scale)}
-        return {"act": self.lib.LLAMA_ACT_Q8, "act_block": int(act.split(":")[1])}
+        bits, block = act.split(":")
+        kinds = {"q8": self.lib.LLAMA_ACT_Q8, "q7": self.lib.LLAMA_ACT_Q7}
+        return {"act": kinds[bits], "act_block": int(block)}
 
     def linear(self, node: Node) -> Fields:
         number, order = self.matrix(node.weights["weight"])

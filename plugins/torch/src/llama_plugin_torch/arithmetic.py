@@ -28,14 +28,14 @@ ACTIVATIONS: Mapping[str, Function] = {
 }
 
 
-def quantize_rows(x_TK: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Codes -127..127 and one scale per block of a row, by the reference's own operations."""
+def quantize_rows(x_TK: Tensor, block: int, most: int = 127) -> tuple[Tensor, Tensor]:
+    """Codes -most..most and one scale per block of a row, by the reference's own operations."""
     width = x_TK.shape[1]
     padded = functional.pad(x_TK.float(), (0, -width % block))
     x_TBK = padded.unflatten(1, (-(-width // block), block))
     most_TB = x_TBK.abs().amax(-1)
     tiny = most_TB < 1e-36
-    most_code = torch.full_like(most_TB, 127.0)  # a scalar would be turned into its reciprocal
+    most_code = torch.full_like(most_TB, most)  # a scalar would be turned into its reciprocal
     inverse_TB = torch.where(tiny, 0, most_code / most_TB)
     scale_TB = torch.where(tiny, 0, most_TB / most_code)
     codes = torch.round(x_TBK * inverse_TB[..., None]).flatten(1)
@@ -50,8 +50,9 @@ def in_precision(x_TK: Tensor, act: str, scale: Tensor | None = None) -> Tensor:
         assert scale is not None, "static activations come with their scale"
         step = scale.flatten()[0].float()
         return (torch.round(x_TK.float() / step).clamp(-127, 127) * step).to(x_TK.dtype)
-    block, width = int(act.split(":")[1]), x_TK.shape[1]
-    codes_TK, scale_TB = quantize_rows(x_TK, block)
+    bits, block = (int(part) for part in act[1:].split(":"))
+    width = x_TK.shape[1]
+    codes_TK, scale_TB = quantize_rows(x_TK, block, 2 ** (bits - 1) - 1)
     return (codes_TK * scale_TB.repeat_interleave(block, 1)[:, :width]).to(x_TK.dtype)
 
 

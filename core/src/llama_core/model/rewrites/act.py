@@ -1,9 +1,10 @@
 """Act: sets the precision in which chosen linears and experts take their activations.
 
-`q8:<block>` scales each block of a row as it comes. `auto` is that with a block as long as a group
-of the weights, wherever those are codes and nothing was chosen yet. `static` has one scale for a
-linear, given beforehand and by name; `measured_scales` finds them, by what the reference sees on
-some prompts.
+`q8:<block>` scales each block of a row as it comes, to codes -127..127; `q7:<block>` to -63..63,
+which a processor without dot products multiplies by bytes a fourth faster. `auto` is `q8` with a
+block as long as a group of the weights, wherever those are codes and nothing was chosen yet.
+`static` has one scale for a linear, given beforehand and by name; `measured_scales` finds them, by
+what the reference sees on some prompts.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class SetAct:
     ) -> None:
         if act != "auto" and not ACT.fullmatch(act):
             raise OptionsError(
-                f"act is {act!r} and must be auto, none, static or q8:<block>",
+                f"act is {act!r} and must be auto, none, static, q8:<block> or q7:<block>",
                 remedy="For instance: q8:32",
             )
         if scales is not None and act != "static":

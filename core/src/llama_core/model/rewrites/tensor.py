@@ -251,7 +251,7 @@ class _Work:
         """This rank's inputs of a linear, and the sum behind it; its bias is added once."""
         self._cut(node.weights["weight"], node.weights["weight"], COLUMNS)
         act = node.attrs["act"]
-        if act.startswith("q8:"):
+        if ":" in act:
             width = self.graph.shapes[node.weights["weight"]][1] // self.world_size
             if width % int(act.split(":")[1]):
                 self.problems.append(f"{node.name}: a share of {width} cuts a block of act {act}")
