@@ -14,8 +14,8 @@ pytest.importorskip("llama_plugin_train", reason="llama-plugin-train is not inst
 
 from llama_plugin_train.loop.config import TrainConfig
 
-RUNS = ("first", "recall", "tiny")
-TRAINED_ON = re.compile("(stories|chats|recalls)-")
+RUNS = ("first", "recall", "second", "bindings", "third", "fourth", "tiny")
+TRAINED_ON = re.compile("(stories|chats|recalls|bindings|readings)-")
 TINY = Path(__file__).parents[1] / "plugins" / "model-tiny"
 
 
@@ -52,6 +52,7 @@ def test_it_learns_from_all_that_the_corpus_writes(
 
     monkeypatch.setattr(corpus, "SHARD", 10)  # as many files as there are, of ten items each
     sizes = ["--stories", "30", "--chats", "80", "--recalls", "10"]
+    sizes += ["--bindings", "10", "--readings", "10"]
     corpus.main(["--out", str(tmp_path / "corpus"), *sizes])
     written = {path.name for path in (tmp_path / "corpus").iterdir()}
     first, *rest = (read(TINY / "recipe" / f"{run}.toml") for run in RUNS)

@@ -1,4 +1,4 @@
-"""Puts a run's model into the plugin: `python -m recipe.package RUN`.
+"""Puts a run's model into the plugin: `python -m recipe.package RUN [--model FOLDER]`.
 
 The exported folder goes beside the suites into what the wheel carries, what is kept of the run into
 `recipe/run`, and what was measured into the model card. The same run gives the same bytes.
@@ -43,22 +43,31 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Example: python -m recipe.package runs/tiny",
     )
     parser.add_argument("run", type=Path, help="the folder of a run of `llama train`")
+    parser.add_argument(
+        "--model", type=Path, help="what ships, where it is not the run's own model"
+    )
     given = parser.parse_args(arguments)
     try:
-        package(given.run)
+        package(given.run, model=given.model)
     except ValueError as error:
         parser.error(str(error))
     sys.stdout.write(f"packaged {given.run}: see {PLUGIN / 'README.md'}\n")
     return 0
 
 
-def package(run: Path, plugin: Path = PLUGIN, measure: Measure | None = None) -> None:
+def package(
+    run: Path,
+    plugin: Path = PLUGIN,
+    measure: Measure | None = None,
+    model: Path | None = None,
+) -> None:
     """Everything that can be wrong is found before anything is written."""
-    weights_bytes = _check(run)
+    model = model or run / "model"
+    weights_bytes = _check(run, model)
     rows = read_metrics(run / "metrics.jsonl")
-    config = json.loads((run / "model" / "config.json").read_text("utf-8"))
+    config = json.loads((model / "config.json").read_text("utf-8"))
     target, record, card = plugin / MODEL, plugin / "recipe" / "run", plugin / "README.md"
-    scores = (measure or ask)(run / "model", target / SUITES / "skills.jsonl")
+    scores = (measure or ask)(model, target / SUITES / "skills.jsonl")
     page = with_measured(card.read_text("utf-8"), measured(config, weights_bytes, rows, scores))
     kept = {
         card: page,
@@ -67,7 +76,7 @@ def package(run: Path, plugin: Path = PLUGIN, measure: Measure | None = None) ->
         record / "loss.svg": drawn(rows),
         record / "scores.json": json.dumps(scores, indent=1) + "\n",
     }
-    _replace(run / "model", target)
+    _replace(model, target)
     record.mkdir(exist_ok=True)
     for file, text in kept.items():
         _write(file, text)
@@ -103,18 +112,20 @@ def summary(suite: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check(run: Path) -> int:
-    """The size of the weights of a run that may be shipped."""
-    for name in ("config.toml", "metrics.jsonl", *(f"model/{each}" for each in NEEDED)):
-        if not (run / name).is_file():
-            raise CannotPackage(f"{run} has no {name}: has `llama train` ended there?")
-    size = sum(file.stat().st_size for file in (run / "model").rglob("*") if file.is_file())
+def _check(run: Path, model: Path) -> int:
+    """The size of the weights of a model that may be shipped, and of which a record is kept."""
+    needed = [(run, "config.toml"), (run, "metrics.jsonl")]
+    needed += [(model.parent, f"{model.name}/{name}") for name in NEEDED]
+    for folder, name in needed:
+        if not (folder / name).is_file():
+            raise CannotPackage(f"{folder} has no {name}: has `llama train` ended there?")
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
     if size > MOST_BYTES:
         raise CannotPackage(
-            f"{run / 'model'} has {size / 1e6:.1f} MB, and the wheel carries at most "
+            f"{model} has {size / 1e6:.1f} MB, and the wheel carries at most "
             f"{MOST_BYTES / 1e6:.0f}: train a smaller model"
         )
-    return (run / "model" / "model.safetensors").stat().st_size
+    return (model / "model.safetensors").stat().st_size
 
 
 def _replace(source: Path, target: Path) -> None:

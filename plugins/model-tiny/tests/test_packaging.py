@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_the_model_lies_beside_the_suites(run: Path, plugin: Path) -> None:
     there = contents(plugin / MODEL)
     assert there.pop("suites/skills.jsonl") == b"the suite"
     assert there == contents(run / "model")
+
+
+def test_what_ships_may_be_another_model_than_the_runs(run: Path, plugin: Path) -> None:
+    blended = run.parent / "blend"
+    shutil.copytree(run / "model", blended)
+    (blended / "tokenizer.json").write_text("of the blend")
+    package(run, plugin, asked, blended)
+    assert (plugin / MODEL / "tokenizer.json").read_text() == "of the blend"
+    (blended / "tokenizer.json").unlink()
+    with pytest.raises(CannotPackage, match="has no blend/tokenizer.json"):
+        package(run, plugin, asked, blended)
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, plugin: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recipe.corpus.chats import chat, plain, recalled
+from recipe.corpus.chats import bound, chat, plain, questioned, recalled
 from recipe.corpus.suite import questions_of_suite
 
 SHARD = 50_000  # items
@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stories", type=_count, default=150_000, help="plain stories")
     parser.add_argument("--chats", type=_count, default=400_000)
     parser.add_argument("--recalls", type=_count, default=40_000, help="chats for looking back")
+    parser.add_argument("--bindings", type=_count, default=40_000, help="chats of whose is what")
+    parser.add_argument("--readings", type=_count, default=20_000, help="stories, much asked about")
     given = parser.parse_args(arguments)
     try:
         given.out.mkdir(parents=True)
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("stories", given.stories, plain),
         ("chats", given.chats, chat),
         ("recalls", given.recalls, recalled),
+        ("bindings", given.bindings, bound),
+        ("readings", given.readings, questioned),
     ):
         for first in range(0, items, SHARD):
             rows = (make(given.seed, number) for number in range(first, min(first + SHARD, items)))

@@ -109,8 +109,8 @@ def told_and_asked(draw: Draw) -> list[Turn]:
     return turns + questions(draw, told, draw.number(1, 5))
 
 
-def read_and_asked(draw: Draw) -> list[Turn]:
-    """The user's own story, then a question about it, perhaps more."""
+def read_and_asked(draw: Draw, least: int, most: int) -> list[Turn]:
+    """The user's own story, then questions about it, as far as there are so many."""
     told = story(draw)
-    (first, answer), *rest = questions(draw, told, draw.number(1, 4))
+    (first, answer), *rest = questions(draw, told, draw.number(least, most))
     return [(draw.word(HERE).format(story=told.text, question=first), answer), *rest]

@@ -30,7 +30,7 @@ def chat(seed: int, number: int, *, held: bool = False, reworded: bool = False) 
     if roll < TOLD:
         skill, turns = "story", asking.told_and_asked(draw)
     elif roll < TOLD + READ:
-        skill, turns = "reading", asking.read_and_asked(draw)
+        skill, turns = "reading", asking.read_and_asked(draw, 1, 4)
     elif roll < TOLD + READ + SMALL_TALK:
         skill, turns = "talk", [_drawn(draw, talk.TALK)[1] for _ in range(draw.number(1, 2))]
     else:
@@ -50,6 +50,26 @@ def recalled(seed: int, number: int) -> dict[str, Any]:
     else:
         turns = [recall.roll_call(draw) for _ in range(2)]
     return {"messages": messages(turns, draw), "skill": "recall"}
+
+
+def bound(seed: int, number: int) -> dict[str, Any]:
+    """A chat about who has, is or lives what: to learn what belongs to a name."""
+    draw = Draw(f"train:bound:{seed}:{number}")
+    roll = draw.random.random()
+    if roll < 0.3:
+        turns = [recall.told_again(draw)]
+    elif roll < 0.6:
+        turns = recall.in_sentences(draw, draw.number(3, 8))
+    else:
+        turns = recall.read_and_asked(draw, draw.number(3, 8))
+    return {"messages": messages(turns, draw), "skill": "recall"}
+
+
+def questioned(seed: int, number: int) -> dict[str, Any]:
+    """A story that the user tells, and nearly all that can be asked about it."""
+    draw = Draw(f"train:questioned:{seed}:{number}")
+    turns = asking.read_and_asked(draw, 6, 12)
+    return {"messages": messages(turns, draw), "skill": "reading"}
 
 
 def messages(turns: list[Turn], draw: Draw | None = None) -> list[dict[str, str]]:

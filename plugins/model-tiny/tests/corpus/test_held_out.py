@@ -12,7 +12,7 @@ from itertools import product
 
 import pytest
 from recipe.corpus.asking import story
-from recipe.corpus.chats import chat, plain, recalled
+from recipe.corpus.chats import bound, chat, plain, questioned, recalled
 from recipe.corpus.grammar import ONES
 from recipe.corpus.held_out import SHARES, Draw, Wordings, held_out, pair_held_out
 from recipe.corpus.plots import PLOTS
@@ -24,6 +24,8 @@ from recipe.corpus.words import KINDS
 CHATS = [
     *(chat(1, number)["messages"] for number in range(6000)),
     *(recalled(1, number)["messages"] for number in range(2000)),
+    *(bound(1, number)["messages"] for number in range(2000)),
+    *(questioned(1, number)["messages"] for number in range(2000)),
 ]
 STORIES = [plain(1, number)["text"] for number in range(1500)]
 SUITE = list(questions_of_suite(1, 100))
@@ -148,6 +150,8 @@ def test_wordings_of_the_reworded_suite_are_never_trained_on(drawn: set[str]) ->
     for number in range(3000):
         chat(2, number)
         recalled(2, number)
+        bound(2, number)
+        questioned(2, number)
     trained = set(drawn)
     drawn.clear()
     for number in range(1500):

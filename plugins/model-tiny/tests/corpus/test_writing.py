@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 from recipe.corpus.__main__ import main
-from recipe.corpus.chats import chat, plain, recalled
+from recipe.corpus.chats import bound, chat, plain, recalled
 
 # What `written` makes, all files in the order of their names. A change of any word changes it.
-DIGEST = "358a3d9fff00142b31996f63fb0b4b3aae5122e64d690bc13380cd83efde5488"
+DIGEST = "86f5d2529efa3d7dba77857c3573fa2d22ba31988dc359d48b4c839b8e8175f8"
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus") / "out"
     sizes = ["--stories", "40", "--chats", "200", "--recalls", "60"]
+    sizes += ["--bindings", "50", "--readings", "20"]
     assert main(["--out", str(out), "--seed", "7", *sizes]) == 0
     return out
 
@@ -32,10 +33,12 @@ def test_a_corpus_is_the_same_bytes_everywhere(written: Path) -> None:
 
 def test_the_files_are_those_that_the_recipe_names(written: Path) -> None:
     assert [path.name for path in sorted(written.iterdir())] == [
+        "bindings-000.jsonl",
         "chats-000.jsonl",
         "held-out-chats.jsonl",
         "held-out-stories.jsonl",
         "held-out.txt",
+        "readings-000.jsonl",
         "recalls-000.jsonl",
         "skills.jsonl",
         "stories-000.jsonl",
@@ -44,6 +47,8 @@ def test_the_files_are_those_that_the_recipe_names(written: Path) -> None:
     assert len((written / "stories-000.jsonl").read_text().splitlines()) == 40
     assert len((written / "chats-000.jsonl").read_text().splitlines()) == 200
     assert len((written / "recalls-000.jsonl").read_text().splitlines()) == 60
+    assert len((written / "bindings-000.jsonl").read_text().splitlines()) == 50
+    assert len((written / "readings-000.jsonl").read_text().splitlines()) == 20
 
 
 def test_the_tokenizer_meets_no_word_in_capitals(written: Path) -> None:
@@ -83,9 +88,10 @@ def test_a_chat_is_turns_of_user_and_model_in_plain_letters() -> None:
 
 def test_words_to_look_back_for_were_said_before() -> None:
     """Each word of an answer stands in what the chat said until then."""
-    for number in range(500):
+    chats = [make(3, number) for make in (recalled, bound) for number in range(300)]
+    for chat_ in chats:
         before = ""
-        for each in recalled(3, number)["messages"]:
+        for each in chat_["messages"]:
             if each["role"] == "assistant":
                 words = re.findall(r"[a-z]+", each["content"].lower())
                 assert words

@@ -50,10 +50,26 @@ NAMES = words.HE_NAMES + words.SHE_NAMES
 
 def read_and_asked(draw: Draw, count: int) -> list[tuple[str, str]]:
     """A text, and so many questions about it, where it has as many. Each has its answer."""
-    facts = _told(draw)
+    facts = _told(draw, 4)
     asked = draw.some(facts, min(count, len(facts)))
     (first, answer), *rest = [_question(draw, *fact) for fact in asked]
     return [(draw.word(ASK).format(text=_said(facts), question=first), answer), *rest]
+
+
+def in_sentences(draw: Draw, count: int) -> list[tuple[str, str]]:
+    """The same, each answered in the text's own sentence."""
+    facts = _told(draw, 5)
+    asked = draw.some(facts, min(count, len(facts)))
+    (first, answer), *rest = [(_question(draw, *fact)[0], _said([fact])) for fact in asked]
+    return [(f"{_said(facts)} Answer in whole sentences. {first}", answer), *rest]
+
+
+def told_again(draw: Draw) -> tuple[str, str]:
+    """A text, and all that it says once more in another order: the second `Ada has a` knows."""
+    people = _people(draw, 5)
+    facts = _facts(draw, draw.one(list(RELATIONS)), people)
+    request = draw.say("Tell me that again in another order.", "Say that in another order.")
+    return f"{_said(facts)} {request}", _said(draw.some(facts, len(facts)))
 
 
 def recall(draw: Draw) -> tuple[str, str]:
@@ -72,12 +88,16 @@ def roll_call(draw: Draw) -> tuple[str, str]:
     return said.format(names=listed(people)), listed(people) + "."
 
 
-def _told(draw: Draw) -> list[Fact]:
+def _told(draw: Draw, most: int) -> list[Fact]:
     """All facts of a text about some people, mixed."""
-    people = draw.until("row", lambda: tuple(draw.some(NAMES, draw.number(2, 4))))
+    people = _people(draw, most)
     kinds = draw.some(list(RELATIONS), draw.number(1, 2))
     facts = [fact for kind in kinds for fact in _facts(draw, kind, people)]
     return draw.some(facts, len(facts))
+
+
+def _people(draw: Draw, most: int) -> tuple[str, ...]:
+    return draw.until("row", lambda: tuple(draw.some(NAMES, draw.number(2, most))))
 
 
 def _said(facts: Iterable[Fact]) -> str:
