@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import subprocess
-from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
+from collections.abc import Mapping
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -36,25 +37,31 @@ def llama(
     *words: str | Path, at: Path | None = None, python: str | Path | None = None
 ) -> tuple[int, str]:
     """The command line as a user runs it: exit code and what it printed. Here, or by a Python of
-    another environment; in this one a process of its own would import again what is here."""
+    another environment."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_")}
     if python is not None:
         command = [python, "-m", "llama_core", *words]
         ran = subprocess.run(command, cwd=at, env=env, capture_output=True, text=True)
         return ran.returncode, ran.stdout or ran.stderr
+    code, out, err = commanded(*map(str, words), at=at or Path.cwd(), env=env)
+    return code, out or err
+
+
+def commanded(*words: str, at: Path, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """The same without a process of its own, which would import again what is here: the exit code,
+    what was printed, and what was said beside it."""
     out, err = io.StringIO(), io.StringIO()
     log = logging.getLogger("llama_core")
     before = log.handlers, log.propagate
-    with ExitStack() as stack:
-        for each in (mock.patch.dict(os.environ, env, clear=True), chdir(at or Path.cwd())):
-            stack.enter_context(each)
-        stack.enter_context(redirect_stdout(out))
-        stack.enter_context(redirect_stderr(err))
+    with (
+        mock.patch.dict(os.environ, env, clear=True), chdir(at),
+        redirect_stdout(out), redirect_stderr(err),
+    ):  # fmt: skip
         try:
-            code = app.run([*map(str, words)])
+            code = app.run([*words])
         finally:
             log.handlers, log.propagate = before
-    return code, out.getvalue() or err.getvalue()
+    return code, out.getvalue(), err.getvalue()
 
 
 def checked(path: Path, *flags: str) -> tuple[int, dict[str, Any]]:

@@ -3,17 +3,14 @@ sync, uninstall, from a real server, in an environment of plugins that pip insta
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from llama_marketplace.index.record import Change
@@ -22,6 +19,7 @@ from llama_marketplace.wheels import inspect
 
 from llama_core.cli import app
 
+from ..author.rendering import commanded
 from ..wheels.making import Made
 
 NAME = "llama-plugin-rhyme"
@@ -50,19 +48,9 @@ class User:
     def looks(self, *arguments: str) -> str:
         """The same without a process of its own: for what looks on, before anything is installed
         that a process would have on its path from then on."""
-        out, err = io.StringIO(), io.StringIO()
-        log = logging.getLogger("llama_core")
-        before = log.handlers, log.propagate
-        with (
-            mock.patch.dict(os.environ, self.env, clear=True), chdir(self.home),
-            redirect_stdout(out), redirect_stderr(err),
-        ):  # fmt: skip
-            try:
-                code = app.run(["marketplace", *arguments])
-            finally:
-                log.handlers, log.propagate = before
-        assert code == 0, err.getvalue()
-        return out.getvalue() + err.getvalue()
+        code, out, err = commanded("marketplace", *arguments, at=self.home, env=self.env)
+        assert code == 0, err
+        return out + err
 
 
 def _object(out: str) -> Any:
