@@ -22,6 +22,12 @@ Array = NDArray[Any]  # float32, or float64 where a rewrite is proven
 ACT = re.compile(r"none|static|q[78]:[1-9][0-9]*")
 
 
+def in_blocks(act: str) -> tuple[int, int]:
+    """Of `q8:<block>` and `q7:<block>`: the columns of a block, and the largest code."""
+    bits, block = act.removeprefix("q").split(":")
+    return int(block), 2 ** (int(bits) - 1) - 1
+
+
 def rowwise(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The function, called for each row by itself."""
 
@@ -68,8 +74,8 @@ def in_precision(x_TK: Array, act: str, scale: Array | None = None) -> Array:
         step = np.float32(scale.reshape(-1)[0])
         codes = np.clip(np.rint(x_TK.astype(np.float32) / step), -127, 127)
         return (codes * step).astype(x_TK.dtype)
-    bits, block = (int(part) for part in act[1:].split(":"))
-    codes_TK, scale_TB = quantize_rows(x_TK, block, 2 ** (bits - 1) - 1)
+    block, most = in_blocks(act)
+    codes_TK, scale_TB = quantize_rows(x_TK, block, most)
     lengths = np.diff(np.append(np.arange(0, x_TK.shape[1], block), x_TK.shape[1]))
     return codes_TK.astype(x_TK.dtype) * np.repeat(scale_TB, lengths, axis=1)
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from llama_core.model.numerics import in_blocks
+
 Attrs = Mapping[str, Any]
 Function = Callable[..., Tensor]
 
@@ -50,9 +52,8 @@ def in_precision(x_TK: Tensor, act: str, scale: Tensor | None = None) -> Tensor:
         assert scale is not None, "static activations come with their scale"
         step = scale.flatten()[0].float()
         return (torch.round(x_TK.float() / step).clamp(-127, 127) * step).to(x_TK.dtype)
-    bits, block = (int(part) for part in act[1:].split(":"))
-    width = x_TK.shape[1]
-    codes_TK, scale_TB = quantize_rows(x_TK, block, 2 ** (bits - 1) - 1)
+    (block, most), width = in_blocks(act), x_TK.shape[1]
+    codes_TK, scale_TB = quantize_rows(x_TK, block, most)
     return (codes_TK * scale_TB.repeat_interleave(block, 1)[:, :width]).to(x_TK.dtype)
 
 

@@ -14,6 +14,7 @@ from llama_core.contracts.rewrite import Phase
 from llama_core.errors import ConfigError
 from llama_core.model import ops
 from llama_core.model.graph import FrozenMap, Graph, GraphError, Node
+from llama_core.model.numerics import in_blocks
 from llama_core.model.origin import Origin
 from llama_core.model.weights import About, OverlayWeights, Tensor, Weights
 
@@ -253,7 +254,7 @@ class _Work:
         act = node.attrs["act"]
         if ":" in act:
             width = self.graph.shapes[node.weights["weight"]][1] // self.world_size
-            if width % int(act.split(":")[1]):
+            if width % in_blocks(act)[0]:
                 self.problems.append(f"{node.name}: a share of {width} cuts a block of act {act}")
         roles = {k: v for k, v in node.weights.items() if k != "bias" or self.rank == 0}
         self.changed[node.name] = node.with_weights(roles)
